@@ -1,0 +1,36 @@
+"""The inference core: images and prompts in, masks out. Knows no annotation platform.
+
+Importing this package needs no torch; only ``sam3_core.engine`` does.
+"""
+
+from sam3_core.masks import Mask
+from sam3_core.segmenter import Segmenter
+from sam3_core.types import (
+    Box,
+    Concept,
+    ConceptResult,
+    Exemplar,
+    FindOptions,
+    Instance,
+    ModelInfo,
+    ModelState,
+    OutlineOptions,
+    Point,
+    VisualPrompt,
+)
+
+__all__ = [
+    "Box",
+    "Concept",
+    "ConceptResult",
+    "Exemplar",
+    "FindOptions",
+    "Instance",
+    "Mask",
+    "ModelInfo",
+    "ModelState",
+    "OutlineOptions",
+    "Point",
+    "Segmenter",
+    "VisualPrompt",
+]

@@ -1,0 +1,1 @@
+"""Masks in the forms the world reads: COCO RLE, polygons, PNG."""

@@ -1,0 +1,64 @@
+"""Settings: one typed class, read once at start from ``SAM3_...`` variables."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, TypeVar
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sam3_core.errors import BadSettings
+
+PREFIX = "SAM3_"
+
+
+class CoreSettings(BaseSettings):
+    """What the inference core needs to know. Rooms that need more add fields in a subclass."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, populate_by_name=True, protected_namespaces=())
+
+    model: str = Field("demo", description="`demo`, a hub id such as `facebook/sam3`, or a folder")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="`auto`: bfloat16 on GPUs that have it, else float32"
+    )
+    hub_token: str | None = Field(
+        None,
+        description="token for gated hub repositories (`HF_TOKEN` works too)",
+        validation_alias=AliasChoices("SAM3_HUB_TOKEN", "HF_TOKEN"),
+        repr=False,
+    )
+    threshold: float = Field(0.5, ge=0, le=1, description="least score of an instance, unless a label says other")
+    max_megapixels: float = Field(100.0, gt=0, description="larger pictures are refused")
+    cache_mb: int = Field(512, ge=0, description="memory for image embeddings, MiB")
+    prompt_mb: int = Field(1024, ge=16, description="memory for one pass of phrases through the decoder, MiB")
+    load_wait: float = Field(60.0, ge=0, description="seconds a request waits for weights that are still loading")
+
+
+Settings = TypeVar("Settings", bound=CoreSettings)
+
+
+def load_settings(cls: type[Settings], **overrides: object) -> Settings:
+    """Read settings from the environment; keyword arguments (not None) win.
+
+    Raises BadSettings with one sentence that names the variable: unknown ones stop the start too, because
+    a setting that silently does nothing costs more than one that fails.
+    """
+    known = {name for field, info in cls.model_fields.items() for name in _variables(field, info.validation_alias)}
+    unknown = sorted(v for v in os.environ if v.upper().startswith(PREFIX) and v.upper() not in known)
+    if unknown:
+        raise BadSettings(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    try:
+        return cls(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]).upper()
+        name = where if where.startswith(PREFIX) else PREFIX + where
+        raise BadSettings(f"{name}: {first['msg']}, not {first.get('input')!r}") from None
+
+
+def _variables(field: str, alias: object) -> list[str]:
+    if isinstance(alias, AliasChoices):
+        return [str(choice).upper() for choice in alias.choices]
+    return [PREFIX + field.upper()]
