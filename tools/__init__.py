@@ -1,0 +1,1 @@
+"""What makers run: training and evaluating the demo checkpoint."""

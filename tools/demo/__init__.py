@@ -1,0 +1,1 @@
+"""The demo checkpoint: its world as training data, its architecture, its losses."""

@@ -1,0 +1,74 @@
+"""Losses of the detector half: cells, queries, boxes, presence."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from sam3_core.demo.scenes import COLORS, SHAPES
+from tools.demo.batches import Batch
+from tools.demo.data import MAX_OBJECTS
+from tools.demo.forward import Decoded
+from tools.demo.losses import assign, box_loss
+from tools.demo.model import QUERIES
+from tools.demo.questions import Question
+
+
+def dense_loss(maps: Tensor, batch: Batch) -> Tensor:
+    """Cell by cell on the finest map: colour, shape or nothing, and the box of the object that covers the cell."""
+    cover, owner = batch.masks.max(1)
+    inside = cover >= 0.5
+    colors = torch.full((len(owner), MAX_OBJECTS), -1)
+    shapes = torch.full((len(owner), MAX_OBJECTS), -1)
+    for i, kinds in enumerate(batch.kinds):
+        colors[i, : len(kinds)] = torch.tensor([COLORS.index(c) for c, _ in kinds])
+        shapes[i, : len(kinds)] = torch.tensor([SHAPES.index(s) for _, s in kinds])
+    flat = owner.flatten(1)
+    color = torch.where(inside, colors.gather(1, flat).view_as(owner), -1)
+    shape = torch.where(inside, shapes.gather(1, flat).view_as(owner), -1)
+    named, shaped, thing, box = torch.split(maps, [len(COLORS), len(SHAPES), 1, 4], dim=1)
+    loss = F.cross_entropy(named, color, ignore_index=-1) + F.cross_entropy(shaped, shape, ignore_index=-1)
+    loss = loss + F.binary_cross_entropy_with_logits(thing.squeeze(1), cover)
+    side = maps.shape[-1]
+    places = (torch.arange(side) + 0.5) / side
+    grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), dim=-1)
+    boxes = batch.boxes.gather(1, flat[..., None].expand(-1, -1, 4)).view(*owner.shape, 4)
+    wanted = torch.cat([(boxes[..., :2] - grid), boxes[..., 2:]], dim=-1)[inside]
+    return loss + 5 * F.l1_loss(box.permute(0, 2, 3, 1)[inside], wanted)
+
+
+def detection_losses(
+    decoded: Decoded, questions: list[Question], answers: Tensor, real: Tensor, boxes: Tensor
+) -> dict[str, Tensor]:
+    """answers, real ``(R, O)`` bool; boxes ``(R, O, 4)``. Every layer has its own matching, early ones half say."""
+    layers = decoded.logits.shape[0]
+    present = answers.any(1)
+    counts = [len(q.answer) for q in questions]
+    order = torch.argsort((~answers).to(torch.uint8), dim=1, stable=True)
+    targets = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+    zero = decoded.logits.sum() * 0
+    sums = dict.fromkeys(("class", "box", "presence", "noised"), zero)
+    # Absent concepts are presence's business; scores hear of them at a fraction, or they would grow timid.
+    share = torch.where(present, 1.0, 0.3)
+    norm = max(sum(counts), 1)
+    for layer in range(layers):
+        weight = 1.0 if layer == layers - 1 else 0.5
+        own, copies = decoded.logits[layer][:, :QUERIES], decoded.logits[layer][:, QUERIES:]
+        places = decoded.boxes[layer]
+        pairs = assign(own.detach(), places[:, :QUERIES].detach(), targets, counts)
+        row = torch.tensor([r for r, (q, _) in enumerate(pairs) for _ in q], dtype=torch.long)
+        query = torch.tensor([q for own_q, _ in pairs for q in own_q], dtype=torch.long)
+        wanted = torch.tensor([t for _, chosen in pairs for t in chosen], dtype=torch.long)
+        truth = torch.zeros_like(own)
+        truth[row, query] = 1
+        missed = F.binary_cross_entropy_with_logits(own, truth, reduction="none")
+        sure = (own.sigmoid() - truth).abs().detach()
+        sums["class"] = sums["class"] + weight * 2 * (missed * sure * share[:, None] * (1 + truth)).sum() / norm
+        sums["box"] = sums["box"] + weight * box_loss(places[row, query], targets[row, wanted]).sum() / norm
+        named = F.binary_cross_entropy_with_logits(copies, answers.to(copies.dtype), reduction="none")
+        moved = box_loss(places[:, QUERIES:][real], boxes[real]).mean()
+        sums["noised"] = sums["noised"] + weight * (named[real].mean() * 2 + 0.5 * moved)
+        asked = F.binary_cross_entropy_with_logits(decoded.presence[layer], present.to(own.dtype))
+        sums["presence"] = sums["presence"] + weight * asked
+    return sums
