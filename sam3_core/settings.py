@@ -53,9 +53,12 @@ def load_settings(cls: type[Settings], **overrides: object) -> Settings:
         return cls(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
+        sentence = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # settings that do not fit together: the input is all of them, secrets included
+            raise BadSettings(sentence) from None
         where = ".".join(str(part) for part in first["loc"]).upper()
         name = where if where.startswith(PREFIX) else PREFIX + where
-        raise BadSettings(f"{name}: {first['msg']}, not {first.get('input')!r}") from None
+        raise BadSettings(f"{name}: {sentence}, not {first.get('input')!r}") from None
 
 
 def _variables(field: str, alias: object) -> list[str]:
