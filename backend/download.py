@@ -1,0 +1,156 @@
+"""One HTTP GET with limits on time, bytes and redirects; the token stays with its host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from sam3_core.errors import ImageUnavailable, TooLarge
+
+Authorize = Callable[[str], str | None]
+"""The Authorization header for an address, or None."""
+
+_REDIRECTS = 5
+_CONNECT = 5.0  # seconds, a try
+_CHUNK = 1 << 16  # bytes
+
+
+class Refused(ImageUnavailable):
+    """401 or 403: whoever knows the token turns it into advice."""
+
+    def __init__(self, url: str, status: int) -> None:
+        super().__init__(f"{_shown(url)} answered {status}: the link may have expired, or needs a login")
+        self.url = url
+        self.refusal = status
+
+
+class _Session(requests.Session):
+    """Never looks where a redirect leads: requests would read the whole body of one for that, however large."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+def new_session() -> requests.Session:
+    """A session whose GETs are repeated when the connection breaks or a gateway hiccups."""
+    retry = Retry(
+        total=2,
+        read=1,
+        redirect=0,
+        backoff_factor=0.2,
+        status_forcelist=(502, 503, 504),
+        allowed_methods=("GET",),
+        respect_retry_after_header=False,
+        raise_on_status=False,
+    )
+    session = _Session()
+    session.headers["User-Agent"] = "sam3-prelabel"
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=32))
+    return session
+
+
+def download(session: requests.Session, url: str, authorize: Authorize, *, seconds: float, limit: int) -> bytes:
+    """The body at ``url``, redirects followed by hand so that each hop gets its own header or none.
+
+    seconds: for everything together. limit: bytes. Raises Refused, ImageUnavailable or TooLarge, each one sentence.
+    """
+    deadline = time.monotonic() + seconds
+    for _ in range(_REDIRECTS + 1):
+        header = authorize(url)
+        left = max(0.1, deadline - time.monotonic())
+        try:
+            with session.get(
+                url,
+                headers={"Authorization": header} if header else {},
+                timeout=(min(_CONNECT, left), left / 2),  # the session tries a silent server twice
+                allow_redirects=False,
+                stream=True,
+                auth=lambda request: request,  # without it requests would add a login from ~/.netrc
+            ) as answer:
+                if not answer.is_redirect:
+                    _check(url, answer, limit)
+                    return _read(url, answer, deadline, seconds, limit)
+                url = _next_hop(url, answer.headers["Location"])
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+            raise ImageUnavailable(f"{_shown(url)} cannot be fetched: {_reason(error)}") from None
+    raise ImageUnavailable(f"{_shown(url)} redirects more than {_REDIRECTS} times")
+
+
+def is_http(url: str) -> bool:
+    """Whether ``url`` is http or https with a host and nothing that could smuggle another."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    # Browsers read a backslash as a slash, we would not: the two would disagree on the host.
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "\\" not in url and url.isprintable()
+
+
+def check_http(url: str) -> None:
+    """Raises ImageUnavailable unless ``is_http(url)``."""
+    if not is_http(url):
+        raise ImageUnavailable(f"{url.partition('?')[0][:80]!r} is not an http or https address")
+
+
+def _next_hop(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        target = ""
+    check_http(target)
+    return target
+
+
+def _check(url: str, answer: requests.Response, limit: int) -> None:
+    if answer.status_code in (401, 403):
+        raise Refused(url, answer.status_code)
+    if answer.status_code != 200:
+        raise ImageUnavailable(f"{_shown(url)} answered {answer.status_code}")
+    if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise ImageUnavailable(f"{_shown(url)} answered with a web page, not an image (a login page?)")
+    length = answer.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise TooLarge(f"{_shown(url)} has {int(length)} bytes, more than the allowed {limit}")
+
+
+def _read(url: str, answer: requests.Response, deadline: float, seconds: float, limit: int) -> bytes:
+    """The body, in single reads: a sender that drips byte by byte meets the deadline all the same."""
+    body = bytearray()
+    while chunk := answer.raw.read1(_CHUNK, decode_content=True):
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge(f"{_shown(url)} is larger than the allowed {limit} bytes")
+        if time.monotonic() > deadline:
+            raise ImageUnavailable(f"{_shown(url)} took longer than {seconds:g} seconds")
+    return bytes(body)
+
+
+def _shown(url: str) -> str:
+    """An address for a sentence: without login, query or fragment, where secrets travel."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
+
+
+def _reason(error: Exception) -> str:
+    """The kind of failure, without the address (and its query) that requests puts into its messages."""
+    # After its last try requests wraps what urllib3 met: ConnectionError(MaxRetryError(reason)).
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    # NewConnectionError (refused, unknown host) counts as a timeout there.
+    slow = isinstance(cause, urllib3.exceptions.TimeoutError)
+    if isinstance(error, requests.Timeout | TimeoutError) or (
+        slow and not isinstance(cause, urllib3.exceptions.NewConnectionError)
+    ):
+        return "it did not answer in time"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its TLS certificate was not accepted"
+    if isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError | ConnectionError):
+        return "no connection, or it broke off"
+    return type(error).__name__

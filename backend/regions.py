@@ -1,0 +1,119 @@
+"""Instances become regions that Label Studio's editor, exporters and validators accept, to the last field.
+
+Rules for masks that one ring cannot hold (polygons of Label Studio have no holes): every part of a mask becomes a
+polygon of its own, with the same score; a hole is joined to its outer ring by a bridge of no width, so that filling
+the ring leaves it empty. Brush and bitmask regions hold parts and holes as they are; a rectangle is the box around
+all parts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.labeling import Output
+from backend.prompts import Target
+from backend.rle import brush_rle
+from sam3_core import Instance, Mask
+from sam3_core.encodings import png
+from sam3_core.encodings.polygons import bridged, polygons
+
+Region = dict[str, Any]
+
+_DECIMALS = 4  # of a percent: a hundredth of a pixel at 10 000 pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What region ids are made of besides the region: the image's content and the weights' version."""
+
+    key: str
+    version: str
+
+
+class RegionWriter:
+    """Writes the regions of one task. Holds the ids given: equal input gives equal ids, none twice in a task."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+
+    def write(self, instance: Instance, target: Target, picture: Picture) -> list[Region]:
+        """The regions of one instance: one, or for polygons one per part; none for an empty mask."""
+        mask = instance.mask
+        if mask.area == 0:
+            return []
+        width, height = mask.frame
+        common: Region = {
+            "from_name": target.control.name,
+            "to_name": target.source.name,
+            "type": target.control.output.value,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "score": share(instance.score),
+            "meta": {"text": [text for text in (instance.phrase, picture.version) if text]},
+        }
+        if target.page is not None:
+            common["item_index"] = target.page
+        return [
+            {
+                "id": self._new_id(target, picture, mask, part),
+                **common,
+                "value": value | {common["type"]: [target.label]},
+            }
+            for part, value in enumerate(_values(target.control.output, mask))
+        ]
+
+    def _new_id(self, target: Target, picture: Picture, mask: Mask, part: int) -> str:
+        """16 letters and digits from everything that makes the region what it is."""
+        place = (picture.key, target.source.name, target.page, target.control.name, target.label, mask.box, part)
+        content = repr(place).encode() + np.packbits(mask.bits).tobytes()
+        for repeat in range(len(self._ids) + 1):
+            digest = hashlib.blake2b(content, digest_size=10, salt=repeat.to_bytes(8, "big")).digest()
+            region_id = base64.b32encode(digest).decode().lower()
+            if region_id not in self._ids:
+                break
+        self._ids.add(region_id)
+        return region_id
+
+
+def share(score: float) -> float:
+    """A score as Label Studio stores it: 0..1, finite, six decimals."""
+    return round(min(1.0, max(0.0, float(score))), 6) if math.isfinite(score) else 0.0
+
+
+def mean_score(regions: Sequence[Region]) -> float:
+    """The mean of the regions' scores, 0..1: what Label Studio orders tasks by. 0 without regions."""
+    return share(math.fsum(region["score"] for region in regions) / len(regions)) if regions else 0.0
+
+
+def _values(output: Output, mask: Mask) -> Iterator[Region]:
+    """The ``value`` of each region a mask becomes, without its labels."""
+    if output is Output.POLYGON:
+        for polygon in polygons(mask):
+            yield {"points": _percent(bridged(polygon), mask.frame).tolist(), "closed": True}
+    elif output is Output.BRUSH:
+        yield {"format": "rle", "rle": brush_rle(mask)}
+    elif output is Output.BITMASK:
+        yield {"imageDataURL": "data:image/png;base64," + base64.b64encode(png.encode_ink(mask)).decode()}
+    else:
+        yield _rectangle(mask)
+
+
+def _rectangle(mask: Mask) -> Region:
+    (x0, y0), (x1, y1) = _percent(np.array(mask.tight().box, dtype=np.float64).reshape(2, 2), mask.frame).tolist()
+    width, height = round(x1 - x0, _DECIMALS), round(y1 - y0, _DECIMALS)
+    return {"x": x0, "y": y0, "width": width, "height": height, "rotation": 0}
+
+
+def _percent(points: NDArray[np.float64], frame: tuple[int, int]) -> NDArray[np.float64]:
+    """``(N, 2)`` xy in pixels to percent of the frame, clipped to 0..100 and rounded."""
+    percent = np.clip(points * 100.0 / np.array(frame, dtype=np.float64), 0.0, 100.0)
+    return percent.round(_DECIMALS)

@@ -1,0 +1,82 @@
+"""What the Label Studio backend needs to know beyond the core's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+
+from backend.download import is_http
+from sam3_core.settings import CoreSettings
+
+
+class BackendSettings(CoreSettings):
+    """Read once at start from ``SAM3_...`` variables; see ``sam3_core.settings.load_settings``."""
+
+    label_studio_url: str | None = Field(
+        None,
+        description="where Label Studio is reached from here, e.g. `http://localhost:8080`",
+        validation_alias=AliasChoices("SAM3_LABEL_STUDIO_URL", "LABEL_STUDIO_URL"),
+    )
+    label_studio_api_key: str | None = Field(
+        None,
+        description="personal access token, or legacy token, that may read the tasks' images",
+        validation_alias=AliasChoices("SAM3_LABEL_STUDIO_API_KEY", "LABEL_STUDIO_API_KEY"),
+        repr=False,
+    )
+    local_files_root: Path | None = Field(
+        None,
+        description="Label Studio's local files folder as mounted here; images in it are read from disk",
+        validation_alias=AliasChoices(
+            "SAM3_LOCAL_FILES_ROOT", "LOCAL_FILES_DOCUMENT_ROOT", "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"
+        ),
+    )
+    basic_auth_user: str | None = Field(None, description="user name our server asks for; needs a password")
+    basic_auth_password: str | None = Field(None, description="password our server asks for", repr=False)
+    open_webhook: bool = Field(
+        False, description="with basic auth, still accept webhooks without it: Label Studio sends none there"
+    )
+    fetch_seconds: float = Field(20.0, gt=0, description="longest time for fetching one image")
+    max_image_mb: float = Field(64.0, gt=0, description="larger image files are refused, MiB")
+    max_request_mb: float = Field(64.0, gt=0, description="larger request bodies are refused, MiB")
+    request_seconds: float = Field(
+        90.0, gt=0, description="a batch stops after this time; Label Studio itself gives up after 100 s"
+    )
+
+    @field_validator("label_studio_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if not is_http(value):
+            raise ValueError("must be an address that starts with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("label_studio_api_key", "basic_auth_user", "basic_auth_password")
+    @classmethod
+    def _drop_empty(cls, value: str | None) -> str | None:
+        """Compose files pass unset variables on as empty strings."""
+        return value.strip() or None if value else None
+
+    @field_validator("local_files_root", mode="before")
+    @classmethod
+    def _check_folder(cls, value: object) -> object:
+        if value in (None, ""):
+            return None
+        folder = Path(str(value)).resolve()
+        if not folder.is_dir() or folder == Path(folder.anchor):
+            raise ValueError("must be an existing folder, and not the root of the file system")
+        return folder
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if bool(self.basic_auth_user) != bool(self.basic_auth_password):
+            raise ValueError(
+                "basic auth needs both a user and a password (SAM3_BASIC_AUTH_USER, SAM3_BASIC_AUTH_PASSWORD)"
+            )
+        if self.label_studio_api_key and not self.label_studio_url:
+            raise ValueError(
+                "the Label Studio token needs the one address it may be sent to: set SAM3_LABEL_STUDIO_URL as well"
+            )
+        return self

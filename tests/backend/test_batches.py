@@ -1,0 +1,298 @@
+"""Batches: one entry per task, in order, whatever happens to some of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from label_studio_sdk.label_interface import LabelInterface
+from label_studio_stand_in import label_studio
+from request_bodies import CONFIG, data_url, predict_body
+from scene_segmenter import VERSION, SceneSegmenter, score_of
+
+from backend.app import create_app
+from backend.model import Runtime, Sam3Backend
+from backend.settings import BackendSettings
+from sam3_core import Mask
+from sam3_core.demo.scenes import Scene
+from sam3_core.errors import InvalidInput, NotReady
+
+EMPTY = {"result": [], "score": 0.0, "model_version": VERSION}
+
+
+def task(number: int, image: object) -> dict[str, Any]:
+    return {"id": number, "data": {"image": image}}
+
+
+def test_labels_and_scores_are_the_scenes(client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]) -> None:
+    tasks = [task(i, data_url(oracle.add(scene))) for i, scene in enumerate(scenes)]
+    results = client.post("/predict", json=predict_body(tasks)).json["results"]
+    for scene, prediction in zip(scenes, results, strict=True):
+        found = sorted((r["value"]["polygonlabels"][0], r["score"]) for r in prediction["result"])
+        truth = sorted((item.shape, round(score_of(item), 6)) for item in scene.objects)
+        assert found == truth
+        assert prediction["score"] == pytest.approx(sum(score for _, score in truth) / len(truth), abs=1e-6)
+        assert {(r["original_width"], r["original_height"]) for r in prediction["result"]} == {
+            (scene.width, scene.height)
+        }
+        assert LabelInterface(CONFIG).validate_prediction(prediction, return_errors=True) == []
+
+
+def test_bad_images_between_good_ones(
+    client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene], caplog: pytest.LogCaptureFixture
+) -> None:
+    good = data_url(oracle.add(scenes[0]))
+    bad = [
+        data_url(b"no picture"),
+        "http://127.0.0.1:9/a.png",
+        "/data/upload/1/a.png",
+        None,
+        5,
+        [],
+        "file:///etc/passwd",
+    ]
+    tasks = [task(i, image) for i, image in enumerate([good, *bad, good])]
+    results = client.post("/predict", json=predict_body(tasks)).json["results"]
+    assert results[1:-1] == [EMPTY] * len(bad)
+    assert results[0] == results[-1]
+    assert len(results[0]["result"]) == len(scenes[0].objects)
+    for number in range(1, len(bad)):
+        if bad[number - 1] != []:  # a list without images has nothing that could fail
+            assert f"task {number}: " in caplog.text
+
+
+def test_a_task_without_the_key_is_named_in_the_log(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    body = predict_body([{"id": 77, "data": {"text": "no image here"}}])
+    assert client.post("/predict", json=body).json == {"results": [EMPTY]}
+    assert "task 77" in caplog.text
+    assert "image" in caplog.text
+
+
+def test_a_defect_on_one_image_leaves_its_task_open_and_the_others_done(
+    client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]
+) -> None:
+    """[] makes Label Studio store nothing and ask again; an empty prediction would count as done."""
+    images = [data_url(oracle.add(scene)) for scene in scenes]
+    real = oracle.find
+
+    def find(image: bytes, *rest: Any) -> Any:
+        if image == scenes[1].encode("PNG"):
+            raise RuntimeError("CUDA out of memory")
+        return real(image, *rest)
+
+    oracle.find = find  # type: ignore[method-assign]
+    results = client.post("/predict", json=predict_body([task(i, x) for i, x in enumerate(images)])).json["results"]
+    assert results[1] == []
+    assert [len(results[i]["result"]) for i in (0, 2)] == [len(scenes[i].objects) for i in (0, 2)]
+
+
+def test_when_time_runs_out_the_rest_is_left_open(
+    oracle: SceneSegmenter, scenes: list[Scene], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = create_app(BackendSettings(request_seconds=1), oracle).test_client()
+    image = data_url(oracle.add(scenes[0]))
+    real = oracle.find
+    oracle.find = lambda *args: (time.sleep(1.1), real(*args))[1]  # type: ignore[method-assign]
+    results = client.post("/predict", json=predict_body([task(i, image) for i in range(20)])).json["results"]
+    assert len(results) == 20
+    assert results[0]["result"]
+    assert results[1:] == [[]] * 19
+    assert "1 of 20" in caplog.text
+
+
+def test_an_image_that_does_not_arrive_in_time_leaves_its_task_open(
+    oracle: SceneSegmenter, scenes: list[Scene]
+) -> None:
+    """The answer must not wait for it: Label Studio hangs up at 100 s, and then everything is lost."""
+    client = create_app(BackendSettings(request_seconds=1), oracle).test_client()
+    release = threading.Event()
+    with label_studio() as site:
+        site.routes["/public/slow.png"] = lambda _: (release.wait(30), (404, {}, b""))[1]
+        slow, good = f"{site.url}/public/slow.png", data_url(oracle.add(scenes[0]))
+        results = client.post("/predict", json=predict_body([task(1, good), task(2, slow), task(3, good)])).json
+        assert not release.is_set()
+        release.set()
+    assert results["results"][0]["result"]
+    assert results["results"][1:] == [[], []]
+
+
+def test_a_model_that_stops_half_way_keeps_what_was_done(
+    client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]
+) -> None:
+    images = [data_url(oracle.add(scene)) for scene in scenes]
+    real = oracle.find
+
+    def find(image: bytes, *rest: Any) -> Any:
+        if oracle.calls == 1:
+            raise NotReady("busy")
+        return real(image, *rest)
+
+    oracle.find = find  # type: ignore[method-assign]
+    answer = client.post("/predict", json=predict_body([task(i, x) for i, x in enumerate(images)]))
+    assert answer.status_code == 200
+    assert answer.json["results"][0]["result"]
+    assert answer.json["results"][1:] == [[], []]
+
+
+def test_many_tasks_keep_their_order(client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]) -> None:
+    with label_studio() as site:
+        for i, scene in enumerate(scenes):
+            site.files[f"/public/{i}.png"] = oracle.add(scene)
+        order = [0, 2, 1, 1, 0, 2] * 5
+        tasks = [task(i, f"{site.url}/public/{which}.png") for i, which in enumerate(order)]
+        results = client.post("/predict", json=predict_body(tasks)).json["results"]
+    sizes = [(r["result"][0]["original_width"], r["result"][0]["original_height"]) for r in results]
+    assert sizes == [(scenes[which].width, scenes[which].height) for which in order]
+
+
+def test_images_are_read_ahead_while_the_model_works(
+    client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]
+) -> None:
+    """The second image arrives while the model is still at the first."""
+    arrived = threading.Event()
+    with label_studio() as site:
+        site.files["/public/0.png"] = oracle.add(scenes[0])
+        second = oracle.add(scenes[1])
+        site.routes["/public/1.png"] = lambda _: (arrived.set(), (200, {}, second))[1]
+        real = oracle.find
+
+        def find(image: bytes, *rest: Any) -> Any:
+            assert arrived.wait(30)
+            return real(image, *rest)
+
+        oracle.find = find  # type: ignore[method-assign]
+        tasks = [task(i, f"{site.url}/public/{i}.png") for i in range(2)]
+        results = client.post("/predict", json=predict_body(tasks)).json["results"]
+    assert all(result["result"] for result in results)
+
+
+PAGES = CONFIG.replace('value="$image"', 'valueList="$image"')
+
+
+def test_every_page_of_a_list_with_its_item_index(
+    client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]
+) -> None:
+    images = [data_url(oracle.add(scene)) for scene in scenes]
+    body = predict_body([task(1, [images[0], data_url(b"broken"), images[2], images[0]])], PAGES)
+    (prediction,) = client.post("/predict", json=body).json["results"]
+    counts = [sum(region["item_index"] == page for region in prediction["result"]) for page in range(4)]
+    assert counts == [len(scenes[0].objects), 0, len(scenes[2].objects), len(scenes[0].objects)]
+    assert len({region["id"] for region in prediction["result"]}) == len(prediction["result"])
+
+
+def test_two_images_in_a_task(client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]) -> None:
+    config = (
+        '<View><Image name="a" value="$left"/><Image name="b" value="$right"/>'
+        '<RectangleLabels name="boxes" toName="a"><Label value="any shape" prompt="shape"/></RectangleLabels>'
+        '<BrushLabels name="brush" toName="b"><Label value="thing" prompt="object"/></BrushLabels></View>'
+    )
+    data = {"left": data_url(oracle.add(scenes[0])), "right": data_url(oracle.add(scenes[1]))}
+    (prediction,) = client.post("/predict", json=predict_body([{"id": 1, "data": data}], config)).json["results"]
+    assert [(r["to_name"], r["from_name"]) for r in prediction["result"]] == [("a", "boxes")] * len(
+        scenes[0].objects
+    ) + [("b", "brush")] * len(scenes[1].objects)
+    assert "item_index" not in prediction["result"][0]
+
+
+def test_one_look_serves_all_controls_of_an_image(
+    client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]
+) -> None:
+    tags = ("PolygonLabels", "BrushLabels", "RectangleLabels", "BitmaskLabels")
+    controls = "".join(f'<{t} name="{t}" toName="image"><Label value="shape"/></{t}>' for t in tags)
+    config = f'<View><Image name="image" value="$image"/>{controls}</View>'
+    body = predict_body([task(1, data_url(oracle.add(scenes[0])))], config)
+    (prediction,) = client.post("/predict", json=body).json["results"]
+    assert oracle.calls == 1
+    by_type = [region["type"] for region in prediction["result"]]
+    assert {kind: by_type.count(kind) for kind in by_type} == {t.lower(): len(scenes[0].objects) for t in tags}
+    assert LabelInterface(config).validate_prediction(prediction, return_errors=True) == []
+
+
+def test_thresholds_are_the_labels_own(client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]) -> None:
+    least = sorted(score_of(item) for item in scenes[0].objects)[1]
+    config = (
+        '<View><Image name="image" value="$image"/><PolygonLabels name="p" toName="image">'
+        f'<Label value="shape" threshold="{least - 1e-9}"/></PolygonLabels></View>'
+    )
+    body = predict_body([task(1, data_url(oracle.add(scenes[0])))], config)
+    (prediction,) = client.post("/predict", json=body).json["results"]
+    assert len(prediction["result"]) == len(scenes[0].objects) - 1
+
+
+@pytest.mark.parametrize("config", ["", "<View/>", "<oops", '<View><Text name="t" value="$t"/></View>'])
+def test_a_config_with_nothing_to_predict(client: FlaskClient, config: str, caplog: pytest.LogCaptureFixture) -> None:
+    answer = client.post("/predict", json=predict_body([task(1, "x"), task(2, "y")], config))
+    assert (answer.status_code, answer.json) == (200, {"results": [EMPTY, EMPTY]})
+    assert "nothing to predict" in caplog.text
+
+
+def test_equal_requests_get_equal_answers(client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]) -> None:
+    body = predict_body([task(1, data_url(oracle.add(scenes[0])))])
+    assert client.post("/predict", json=body).json == client.post("/predict", json=body).json
+
+
+def test_setup_tells_where_relative_addresses_live(
+    client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]
+) -> None:
+    with label_studio() as site:
+        site.legacy = True
+        site.files["/data/upload/1/a.png"] = oracle.add(scenes[0])
+        body = predict_body([task(1, "/data/upload/1/a.png")])
+        assert client.post("/predict", json=body).json == {"results": [EMPTY]}
+        setup = {"project": "1.5", "schema": CONFIG, "hostname": site.url}
+        client.post("/setup", json=setup | {"access_token": "0123456789abcdef0123456789abcdef01234567"})
+        assert client.post("/predict", json=body).json["results"][0]["result"]
+        other = client.post("/predict", json=body | {"project": "2.5"})
+        assert other.json == {"results": [EMPTY]}  # another project has not been introduced
+
+
+def test_a_refused_token_is_explained_in_the_log(oracle: SceneSegmenter, caplog: pytest.LogCaptureFixture) -> None:
+    with label_studio() as site:
+        settings = BackendSettings(label_studio_url=site.url, label_studio_api_key="0" * 40)
+        client = create_app(settings, oracle).test_client()
+        client.post("/predict", json=predict_body([task(1, "/data/upload/1/a.png")]))
+    assert "a legacy token" in caplog.text
+    assert "personal access token" in caplog.text
+
+
+# ---- the class itself --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runtime(oracle: SceneSegmenter) -> Runtime:
+    return Runtime(BackendSettings(), oracle)
+
+
+def test_predict_of_the_class_takes_plain_dicts(
+    runtime: Runtime, oracle: SceneSegmenter, scenes: list[Scene]
+) -> None:
+    model = Sam3Backend("1", CONFIG, runtime)
+    (prediction,) = model.predict([task(1, data_url(oracle.add(scenes[0])))], context=None, login=None, password=None)
+    assert isinstance(prediction, dict)
+    assert Mask.from_full(scenes[0].objects[0].mask).frame == (
+        prediction["result"][0]["original_width"],
+        prediction["result"][0]["original_height"],
+    )
+
+
+def test_malformed_tasks_are_an_error_of_the_caller(runtime: Runtime) -> None:
+    with pytest.raises(InvalidInput, match="data"):
+        Sam3Backend("1", CONFIG, runtime).predict([{"id": 1}])
+
+
+def test_fit_records_what_it_gets_and_forgets_the_oldest(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    model = Sam3Backend("9", CONFIG, runtime)
+    with caplog.at_level(logging.INFO):
+        for _ in range(300):
+            model.fit("ANNOTATION_CREATED", {"annotation": {"id": 1}, "project": {"id": 9}})
+    assert len(runtime.events) == 200
+    assert (runtime.events[0].action, runtime.events[0].project, runtime.events[0].annotations) == (
+        "ANNOTATION_CREATED",
+        "9",
+        1,
+    )
+    assert "ANNOTATION_CREATED" in caplog.text
