@@ -1,0 +1,214 @@
+"""The command ``sam3-prelabel``."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from backend.settings import BackendSettings
+from sam3_core.errors import BadSettings, ModelUnavailable, Sam3Error
+from sam3_core.segmenter import Segmenter
+from sam3_core.settings import load_settings
+from sam3_core.types import FindOptions
+from sam3_prelabel import __version__, report
+from sam3_prelabel.inputs import find_images
+from sam3_prelabel.outputs import Results, folders_in
+from sam3_prelabel.predict import predict, read_prompts
+from sam3_prelabel.settings import markdown_table, settings_of
+
+app = typer.Typer(
+    help="SAM 3 pre-annotations: a Label Studio backend, and the same for folders of images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str | None, typer.Option(help="demo, a hub id such as facebook/sam3, or a folder. [SAM3_MODEL]")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [SAM3_DEVICE]")]
+Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [SAM3_DTYPE]")]
+
+
+def main() -> None:
+    """Run the command line. Exit code 0: all went well, 1: some images failed, 2: nothing could be done."""
+    try:
+        app(prog_name="sam3-prelabel")
+    except (Sam3Error, OSError) as error:
+        report.say(Console(stderr=True), f"[red]error:[/] {escape(_sentence(error))}")
+        sys.exit(2)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    typer.echo(__version__)
+
+
+@app.command()
+def settings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the Markdown table of the README.")] = False,
+) -> None:
+    """List every setting: variable, default, meaning."""
+    known = settings_of(BackendSettings)
+    if markdown:
+        typer.echo(markdown_table(known))
+        return
+    table = Table("variable", "default", "meaning", box=None, header_style="bold")
+    for setting in known:
+        table.add_row(setting.variable, escape(setting.default), escape(setting.meaning.replace("`", "")))
+    Console().print(table)
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines and containers.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 9090,
+    threads: Annotated[int, typer.Option(min=1, help="Requests answered at the same time.")] = 8,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    basic_auth_user: Annotated[str | None, typer.Option(help="Ask for this user. [SAM3_BASIC_AUTH_USER]")] = None,
+    basic_auth_password: Annotated[
+        str | None,
+        typer.Option(
+            help="And this password; the variable keeps it out of the process list. [SAM3_BASIC_AUTH_PASSWORD]"
+        ),
+    ] = None,
+) -> None:
+    """Run the Label Studio backend. Everything else is set by variables: see `sam3-prelabel settings`."""
+    chosen = load_settings(
+        BackendSettings,
+        model=model,
+        device=device,
+        dtype=dtype,
+        basic_auth_user=basic_auth_user,
+        basic_auth_password=basic_auth_password,
+    )
+    _check_address(host, port)
+    try:
+        from backend.server import run
+    except ModuleNotFoundError as error:
+        raise _not_installed(error, "local,label-studio") from None
+    report.show_start(Console(), chosen, host=host, port=port)
+    run(chosen, host=host, port=port, threads=threads)
+
+
+@app.command("predict")
+def predict_images(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Files or folders.")],
+    prompt: Annotated[
+        list[str], typer.Option("--prompt", "-p", help="What to find; may be repeated. ';' separates synonyms.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", file_okay=False, help="Folder for the results; made if missing.")
+    ],
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look in subfolders too.")] = False,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score. [SAM3_THRESHOLD]")] = None,
+    max_instances: Annotated[
+        int | None, typer.Option(min=1, help="Keep at most so many per prompt and image.")
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on stdout; all else on stderr.")] = False,
+) -> None:
+    """Segment images: JSON, COCO, mask PNGs and an overlay for each. Exit code 1: some images failed."""
+    concepts = read_prompts(prompt)
+    files = find_images(images, recursive=recursive, skip=folders_in(out))
+    chosen = load_settings(BackendSettings, model=model, device=device, dtype=dtype, threshold=threshold)
+    console = Console(stderr=as_json)
+    segmenter = _load(chosen, console)
+    tally = report.Tally(list(concepts))
+    with (
+        Results(out, concepts, model=segmenter.info().version, max_megapixels=chosen.max_megapixels) as results,
+        report.progress_bar(console) as bar,
+    ):
+        job = bar.add_task("", total=len(files))
+        for outcome in predict(segmenter, files, concepts, FindOptions(chosen.threshold, max_instances)):
+            if not outcome.problem:
+                results.add(outcome)
+            tally.add(outcome)
+            report.show_reasons(console, outcome, tally.names)
+            bar.advance(job)
+    report.show_tally(console, tally)
+    report.say(console, f"results in {escape(str(out))}")
+    if as_json:
+        typer.echo(json.dumps({"model": segmenter.info().version, "out": str(out), **tally.as_json()}))
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder for pictures, data and logs.")] = Path(
+        "demo-output"
+    ),
+    once: Annotated[bool, typer.Option(envvar="DEMO_ONCE", help="End when done, do not stay up.")] = False,
+    images: Annotated[int, typer.Option(min=1, max=100, help="How many scenes to import.")] = 8,
+    label_studio_port: Annotated[int | None, typer.Option(min=1, max=65535, help="8080, or a free one.")] = None,
+    backend_port: Annotated[int | None, typer.Option(min=1, max=65535, help="9090, or a free one.")] = None,
+) -> None:
+    """Start a real Label Studio and the backend, and pre-annotate a project of rendered scenes."""
+    try:
+        from sam3_prelabel.demo.run import run_demo
+    except ModuleNotFoundError as error:
+        raise _not_installed(error, "local,label-studio") from None
+    code = run_demo(output, once=once, images=images, label_studio_port=label_studio_port, backend_port=backend_port)
+    raise typer.Exit(code)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raises BadSettings when nothing can listen there: said before the report, not after it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise BadSettings(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
+
+
+def _load(settings: BackendSettings, console: Console) -> Segmenter:
+    """A segmenter with its weights loaded. Raises ModelUnavailable when that cannot be."""
+    try:
+        from sam3_core.engine import LocalSegmenter
+    except ModuleNotFoundError as error:
+        raise _not_installed(error, "local") from None
+    with console.status(f"loading {settings.model} ..."):
+        segmenter = LocalSegmenter(settings)
+        segmenter.wait_until_ready()
+    info = segmenter.info()
+    report.say(console, f"{info.version} on {info.device}, {info.dtype}")
+    return segmenter
+
+
+def _not_installed(error: ModuleNotFoundError, extra: str) -> ModelUnavailable:
+    return ModelUnavailable(f"{error.name} is not installed; pip install 'sam3-prelabel[{extra}]' brings it")
+
+
+def _sentence(error: Sam3Error | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
