@@ -42,9 +42,11 @@ from tools.demo.questions import Question
 class Trainer:
     """Holds the model, its smoothed copy, the optimiser and the clock of one run."""
 
-    def __init__(self, run: Path, minutes: float, rate: float, seed: int) -> None:
+    def __init__(self, run: Path, minutes: float, rate: float, seed: int, start: Path | None = None) -> None:
         self.run, self.budget, self.rate = run, minutes * 60, rate
-        self.tokenizer: CLIPTokenizer = build_tokenizer()
+        # Learning a vocabulary breaks ties as it likes, so weights stay with the one they were trained with.
+        known = next((f for f in (run / "checkpoint", start) if f and f.exists()), None)
+        self.tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(known) if known else build_tokenizer()
         torch.manual_seed(seed)
         self.model: Sam3VideoModel = build_model(build_config(self.tokenizer)).train()
         # A head over dense maps, for training only: each cell's colour and shape, and its object's box. It gives the
@@ -167,7 +169,8 @@ class Trainer:
         }
         torch.save(state, self.run / "state.part")
         (self.run / "state.part").rename(self.run / "state.pt")
-        save_checkpoint(self.smooth, self.tokenizer, out or self.run / "checkpoint")
+        for folder in {self.run / "checkpoint", out or self.run / "checkpoint"}:
+            save_checkpoint(self.smooth, self.tokenizer, folder)
 
     def resume(self) -> None:
         if (self.run / "state.pt").exists():
@@ -193,7 +196,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     scenes = load_or_render(Path("runs/data"), options.scenes, IMAGE_SIZE, MASK_SIZE, first_seed=1_000_000)
-    trainer = Trainer(options.run, options.minutes, options.rate, options.seed)
+    trainer = Trainer(options.run, options.minutes, options.rate, options.seed, options.start)
     if options.start:
         start = Sam3VideoModel.from_pretrained(options.start, dtype=torch.float32)
         trainer.model.load_state_dict(start.state_dict())
