@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,7 +18,11 @@ from PIL import Image, ImageFile
 from sam3_core.errors import BrokenImage, TooLarge
 from sam3_core.images import decode, displayed_size, image_key
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # readers grumble about what they then refuse
+# Readers grumble about what they then refuse.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+]
 
 RED, GREEN, BLUE, WHITE = [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]
 

@@ -13,7 +13,7 @@ from sam3_core.demo.scenes import known_words, phrase_matches
 from tools.demo.batches import Batch, exemplars, make_batch, noise
 from tools.demo.clicks import click_losses, corner_boxes, corrections
 from tools.demo.data import SceneSet, augment, load_or_render
-from tools.demo.detection import dense_loss, detection_losses
+from tools.demo.detection import ObjectHead, dense_loss, detection_losses
 from tools.demo.forward import ask, decode, draw, see
 from tools.demo.losses import assign, generalised_iou, mask_iou, mask_loss, xyxy
 from tools.demo.model import IMAGE_SIZE, MASK_SIZE, QUERIES, build_config, build_model, build_tokenizer
@@ -163,6 +163,7 @@ def test_every_loss_is_finite_and_reaches_the_weights(
     decoded = decode(detector, asked, noise(batch.boxes[rows]), real)
     losses = detection_losses(decoded, questions, answers, real, batch.boxes[rows])
     losses |= click_losses(model, seen, batch, random.Random(1))
+    losses["object"] = ObjectHead(seen.maps[-1].shape[1]).loss(seen.maps[-1], batch)
     losses["dense"] = dense_loss(torch.nn.Conv2d(seen.maps[0].shape[1], 17, 1)(seen.maps[0]), batch)
     assert all(bool(torch.isfinite(value)) for value in losses.values())
     model.zero_grad()
