@@ -2,8 +2,8 @@
 
 Rules for masks that one ring cannot hold (polygons of Label Studio have no holes): every part of a mask becomes a
 polygon of its own, with the same score; a hole is joined to its outer ring by a bridge of no width, so that filling
-the ring leaves it empty. Brush and bitmask regions hold parts and holes as they are; a rectangle is the box around
-all parts.
+the ring leaves it empty. A rectangle is the box around all parts. For both, fragments below a twentieth of the mask
+are left out: each would be a region to delete, or a box far too wide. Brush and bitmask regions hold every pixel.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +28,7 @@ from sam3_core.encodings.polygons import bridged, polygons
 
 Region = dict[str, Any]
 
+_FRAGMENT_SHARE = 0.05
 _DECIMALS = 4  # of a percent: a hundredth of a pixel at 10 000 pixels
 
 
@@ -97,14 +99,25 @@ def mean_score(regions: Sequence[Region]) -> float:
 def _values(output: Output, mask: Mask) -> Iterator[Region]:
     """The ``value`` of each region a mask becomes, without its labels."""
     if output is Output.POLYGON:
-        for polygon in polygons(mask):
+        for polygon in polygons(_without_fragments(mask)):
             yield {"points": _percent(bridged(polygon), mask.frame).tolist(), "closed": True}
     elif output is Output.BRUSH:
         yield {"format": "rle", "rle": brush_rle(mask)}
     elif output is Output.BITMASK:
         yield {"imageDataURL": "data:image/png;base64," + base64.b64encode(png.encode_ink(mask)).decode()}
     else:
-        yield _rectangle(mask)
+        yield _rectangle(_without_fragments(mask))
+
+
+def _without_fragments(mask: Mask) -> Mask:
+    """The mask without parts (pixels joined by edges) below _FRAGMENT_SHARE of its pixels, but with the largest."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.bits.astype(np.uint8), connectivity=4)
+    if count <= 2:  # the ground and one part
+        return mask
+    areas = stats[:, cv2.CC_STAT_AREA]
+    stays = areas >= min(_FRAGMENT_SHARE * mask.area, areas[1:].max())
+    stays[0] = False
+    return Mask(stays[parts], mask.x, mask.y, mask.frame)
 
 
 def _rectangle(mask: Mask) -> Region:

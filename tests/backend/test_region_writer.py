@@ -117,6 +117,20 @@ def test_a_rectangle_ignores_the_slack_of_a_loose_crop() -> None:
     assert write(loose, Output.RECTANGLE)[0]["value"] == write(parts, Output.RECTANGLE)[0]["value"]
 
 
+def test_fragments_are_no_regions_and_stretch_no_box() -> None:
+    bits = two[:, :36].copy()
+    speck, part = bits.copy(), bits.copy()
+    speck[46:49, 31:36] = True  # 15 pixels beside 375
+    part[40:46, 30:36] = True  # 36 of them
+    for output in (Output.POLYGON, Output.RECTANGLE):
+        clean, specked = write(Mask.from_full(bits), output), write(Mask.from_full(speck), output)
+        assert [region["value"] for region in specked] == [region["value"] for region in clean]
+        assert len(clean) == 1
+    assert len(write(Mask.from_full(part), Output.POLYGON)) == 2
+    brushed = write(Mask.from_full(speck), Output.BRUSH)[0]["value"]["rle"]
+    assert int((decode_rle(brushed)[3::4] > 0).sum()) == int(speck.sum())
+
+
 def test_every_part_is_a_polygon_of_its_own_with_the_same_score() -> None:
     regions = write(parts, Output.POLYGON, score=0.8)
     assert [region["score"] for region in regions] == [0.8, 0.8]

@@ -14,7 +14,9 @@ from sam3_prelabel.demo.regions import StoredRegion
 LABELS = {"Round thing": "circle", "Star": "star", "Square": "square", "Triangle": "triangle"}
 """Names with their phrases: every object of a scene has exactly one."""
 
-SEEDS = range(1_900_000_000, 1_900_000_006)
+SEEDS = tuple(1_900_000_000 + n for n in (7, 15, 16, 31, 38, 45))
+"""Scenes on which the demo checkpoint is right by a margin: what fails here is the way through Label Studio. How
+often it is right at all is measured by tools/evaluate_demo_model.py."""
 
 
 def scene_of(seed: int) -> Scene:
