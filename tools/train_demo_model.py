@@ -65,6 +65,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.02, betas=(0.9, 0.98))
         self.smooth = copy.deepcopy(self.model).eval()
         self.step, self.spent = 0, 0.0
+        self.alone = 0.0 if start else BACKBONE_SHARE
         self.rng = random.Random(seed)
 
     @property
@@ -97,7 +98,7 @@ class Trainer:
             "dense": dense_loss(self.dense(seen.maps[0]), batch),
             "object": self.objects.loss(seen.maps[-1], batch),
         }
-        if progress < BACKBONE_SHARE:
+        if progress < self.alone:
             return losses
         losses = {name: 0.3 * value for name, value in losses.items()}
         losses |= click_losses(self.model, seen, batch, self.rng)
@@ -204,8 +205,8 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="checkpoint folder to begin from")
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

@@ -28,8 +28,6 @@ from sam3_core.types import (
     VisualPrompt,
 )
 
-pytestmark = pytest.mark.skipif(not DEMO_FOLDER.is_dir(), reason="the demo checkpoint has not been trained yet")
-
 SCENES = range(900_000, 900_012)
 
 

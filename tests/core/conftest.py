@@ -1,6 +1,0 @@
-"""Property tests run without a clock: a slow machine is not a wrong answer."""
-
-from hypothesis import HealthCheck, settings
-
-settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("no-clock")
