@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -51,16 +53,11 @@ def load_or_render(folder: Path, count: int, image_size: int, mask_size: int, *,
         folder.mkdir(parents=True, exist_ok=True)
         chunk = 250
         starts = range(first_seed, first_seed + count, chunk)
-        with ProcessPoolExecutor(2) as pool:
-            parts = list(
-                pool.map(
-                    _render_chunk,
-                    starts,
-                    [chunk] * len(starts),
-                    [image_size] * len(starts),
-                    [mask_size] * len(starts),
-                )
-            )
+        render = partial(_render_chunk, count=min(chunk, count), image_size=image_size, mask_size=mask_size)
+        # Spawned, because a fork of a process in which torch has started its threads hangs.
+        spawn = get_context("spawn")
+        with ProcessPoolExecutor(2, spawn, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+            parts = list((pool.map if len(starts) > 1 else map)(render, starts))
         joined = [np.concatenate([part[i] for part in parts])[:count] for i in range(4)]
         with path.with_suffix(".part").open("wb") as file:
             np.savez(file, images=joined[0], masks=joined[1], boxes=joined[2], kinds=joined[3])
@@ -70,7 +67,6 @@ def load_or_render(folder: Path, count: int, image_size: int, mask_size: int, *,
 
 
 def _render_chunk(start: int, count: int, image_size: int, mask_size: int) -> tuple[NDArray[np.generic], ...]:
-    cv2.setNumThreads(1)
     rows = [_render_one(seed, image_size, mask_size) for seed in range(start, start + count)]
     return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
