@@ -3,6 +3,7 @@
 Importing this package needs no torch; only ``sam3_core.engine`` does.
 """
 
+from sam3_core.images import EncodedImage
 from sam3_core.masks import Mask
 from sam3_core.segmenter import Segmenter
 from sam3_core.types import (
@@ -23,6 +24,7 @@ __all__ = [
     "Box",
     "Concept",
     "ConceptResult",
+    "EncodedImage",
     "Exemplar",
     "FindOptions",
     "Instance",

@@ -8,6 +8,7 @@
     ├── Unauthorized              401  no or wrong credentials for our own server
     ├── ImageUnavailable          424  the picture could not be fetched from where it lives
     ├── NotReady                  503  weights are still loading; carries Retry-After
+    ├── Dropped                   409  a newer request took this one's place before it was worked on
     ├── Unsupported               501  this checkpoint has no such head (e.g. clicks)
     └── ModelUnavailable          503  the weights cannot be loaded; needs a human
         └── BadSettings           500  a setting stops the start
@@ -70,6 +71,12 @@ class NotReady(Sam3Error):
     def __init__(self, message: str, *, retry_after: float = 5.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Dropped(Sam3Error):
+    """Nobody waits for the answer any more, so it was not worked out."""
+
+    status = 409
 
 
 class Unsupported(Sam3Error):

@@ -48,9 +48,36 @@ _UPRIGHT = {
 """What to do with the stored pixels for each EXIF orientation but the first."""
 
 
-def image_key(data: bytes) -> str:
-    """A name for these encoded bytes, 32 hexadecimal digits: equal bytes, equal key."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+class EncodedImage:
+    """An encoded file (JPEG, PNG, ...) that several prompts are about: what its bytes tell is worked out once.
+
+    Equal bytes have equal keys; two objects are equal only when they are the same. Callable from any thread.
+    """
+
+    __slots__ = ("_key", "_size", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._key = ""
+        self._size: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, image: bytes | EncodedImage) -> EncodedImage:
+        """The image itself, or the bytes as one."""
+        return image if isinstance(image, EncodedImage) else cls(image)
+
+    @property
+    def key(self) -> str:
+        """A name for these bytes, 32 hexadecimal digits."""
+        if not self._key:
+            self._key = hashlib.blake2b(self.data, digest_size=16).hexdigest()
+        return self._key
+
+    def displayed_size(self, *, max_megapixels: float) -> tuple[int, int]:
+        """See ``displayed_size``; the header is read once. Raises as that does, each time."""
+        if self._size is None:
+            self._size = displayed_size(self.data, max_megapixels=max_megapixels)
+        return self._size
 
 
 def decode(data: bytes, *, max_megapixels: float) -> Pixels:

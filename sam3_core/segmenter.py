@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sam3_core.images import EncodedImage
 from sam3_core.types import (
     Concept,
     ConceptResult,
@@ -20,21 +21,39 @@ class Segmenter(Protocol):
     """Turns prompts into masks. Adapters cannot tell whether the weights live here or in another process.
 
     Every method may be called from any thread. ``image`` is always the encoded file (JPEG, PNG, ...), as it
-    came: implementations hash it first, so that a picture seen before is not decoded again.
+    came: implementations hash it first, so that a picture seen before is not decoded again. Callers that ask
+    about one picture many times pass the same ``EncodedImage``, which is hashed once.
 
-    ``find`` and ``outline`` wait for weights that are still loading, for a bounded time, then raise NotReady;
-    they raise ModelUnavailable when loading failed, BrokenImage or TooLarge for a bad picture, InvalidPrompt
-    for a prompt that names nothing in it.
+    ``find``, ``outline`` and ``warm`` wait for weights that are still loading, for a bounded time, then raise
+    NotReady; they raise ModelUnavailable when loading failed, BrokenImage or TooLarge for a bad picture,
+    InvalidPrompt for a prompt that names nothing in it.
     """
 
     def info(self) -> ModelInfo:
         """What is loaded, at once and without waiting."""
         ...
 
-    def find(self, image: bytes, concepts: Sequence[Concept], options: FindOptions = ...) -> list[ConceptResult]:
+    def find(
+        self, image: bytes | EncodedImage, concepts: Sequence[Concept], options: FindOptions = ...
+    ) -> list[ConceptResult]:
         """One result per concept, in order. An image with no match is a result with a reason, not an error."""
         ...
 
-    def outline(self, image: bytes, prompt: VisualPrompt, options: OutlineOptions = ...) -> list[Instance]:
-        """Readings of one visual prompt, best first; empty when the model sees no object there."""
+    def outline(
+        self,
+        image: bytes | EncodedImage,
+        prompt: VisualPrompt,
+        options: OutlineOptions = ...,
+        *,
+        wanted: Callable[[], bool] | None = ...,
+    ) -> list[Instance]:
+        """Readings of one visual prompt, best first; empty when the model sees no object there.
+
+        wanted: asked, from any thread, each time before the work goes to the device; once it says no, Dropped is
+        raised instead.
+        """
+        ...
+
+    def warm(self, image: bytes | EncodedImage) -> None:
+        """Encode the image now, for all kinds of prompts, so that the first one is answered like a later one."""
         ...

@@ -31,7 +31,10 @@ class CoreSettings(BaseSettings):
     )
     threshold: float = Field(0.5, ge=0, le=1, description="least score of an instance, unless a label says other")
     max_megapixels: float = Field(100.0, gt=0, description="larger pictures are refused")
-    cache_mb: int = Field(512, ge=0, description="memory for image embeddings, MiB")
+    cache_mb: int = Field(512, ge=0, description="memory for image embeddings on the model's device, MiB")
+    cache_host_mb: int = Field(
+        2048, ge=0, description="main memory for embeddings that a GPU's memory has no more room for, MiB"
+    )
     prompt_mb: int = Field(1024, ge=16, description="memory for one pass of phrases through the decoder, MiB")
     load_wait: float = Field(60.0, ge=0, description="seconds a request waits for weights that are still loading")
 

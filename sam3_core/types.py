@@ -59,7 +59,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """A box in the same image that shows what a concept looks like, or (negative) what it does not."""
+    """A box in the same image that shows what a concept looks like, or (negative) what it does not.
+
+    What a negative one shows is never among the instances; what looks like it mostly is not.
+    """
 
     box: Box
     positive: bool = True
@@ -94,6 +97,8 @@ class Concept:
 @dataclass(frozen=True, slots=True)
 class VisualPrompt:
     """Outline this one object: clicks, at most one box, optionally an earlier mask to refine.
+
+    A mask goes best with all the clicks that made it; where they are not known, it can stand without them.
 
     Raises InvalidPrompt without a box, a mask or a positive point: negative clicks alone name nothing.
     """
@@ -194,11 +199,35 @@ class ModelState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CacheTier:
+    """One memory of the embedding cache: bytes and entries in it now, entries it had to give up since the start."""
+
+    bytes: int = 0
+    entries: int = 0
+    evictions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """The embedding cache since the start. An entry is what one image costs one head of the model.
+
+    hits: lookups answered from either memory, or by waiting for one that was being computed; misses: the others.
+    device: in the model's memory; host: given up there and kept in main memory. Without a GPU only ``device``.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    device: CacheTier = CacheTier()
+    host: CacheTier = CacheTier()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a segmenter runs. ``version`` names the weights, is known before they are loaded and never changes.
 
     problem: one sentence on what a person must do; empty unless FAILED.
     can_outline: False for checkpoints without the tracker half (no clicks).
+    cache: how the embedding cache stands at this moment.
     """
 
     version: str
@@ -207,6 +236,7 @@ class ModelInfo:
     dtype: str
     problem: str = ""
     can_outline: bool = True
+    cache: CacheInfo = CacheInfo()
 
 
 def _cleaned(phrases: Iterable[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from transformers import Sam3VideoModel
 
 from sam3_core.engine.plan import clip_box
 from sam3_core.errors import InvalidPrompt
+from sam3_core.logits import cell_cover
 from sam3_core.masks import Mask
 from sam3_core.types import Box, Point, VisualPrompt
 
@@ -42,6 +44,20 @@ class Click:
         return len(self.points) == 1 and self.box is None and self.logits is None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """What the tracker makes of one visual prompt.
+
+    logits: ``(c, h, w)`` float32 mask logits over the whole image; above 0 is inside.
+    scores: ``(c,)`` float32, predicted IoU of each, 0..1.
+    presence: probability that there is an object at the prompt at all, 0..1.
+    """
+
+    logits: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    presence: float
+
+
 class ClickHead:
     """The tracker's prompt encoder and mask decoder. Not for concurrent use: the caller holds the model's lock."""
 
@@ -51,7 +67,7 @@ class ClickHead:
         self.image_side = int(self._tracker.prompt_encoder.input_image_size)
         self.mask_side = int(self._tracker.prompt_encoder.mask_input_size[0])
 
-    def embeddings(self, hidden: torch.Tensor) -> list[torch.Tensor]:
+    def embeddings(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Three maps ``(1, c, h, w)``, fine to coarse, from the ``(1, N, C)`` hidden state of the vision encoder.
 
         Not ``Sam3TrackerModel(pixel_values=...)``: in transformers 5.23 it adds ``no_memory_embedding`` to a level
@@ -62,45 +78,44 @@ class ClickHead:
         maps, _ = self._video.get_vision_features_for_tracker(vision)
         maps[-1] = maps[-1] + self._tracker.no_memory_embedding
         sizes = self._tracker.backbone_feature_sizes
-        return [level.permute(1, 2, 0).reshape(1, -1, *size) for level, size in zip(maps, sizes, strict=True)]
+        return tuple(level.permute(1, 2, 0).reshape(1, -1, *size) for level, size in zip(maps, sizes, strict=True))
 
-    def trace(
-        self, hidden: torch.Tensor, click: Click, *, several: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mask logits ``(c, h, w)`` over the whole image and their predicted IoU ``(c,)``, 0..1, both float32.
+    def trace(self, maps: Sequence[torch.Tensor], click: Click, *, several: bool) -> Readings:
+        """The readings of one prompt, in the decoder's order.
 
-        several: three readings; else the one that the stock path gives (the single-mask token, or the best of
-        three when that one is unstable).
+        maps: as ``embeddings`` gives them, in the model's dtype. several: three readings; else the one that the stock
+        path gives (the single-mask token, or the best of three when that one is unstable).
         """
-        maps = self.embeddings(hidden)
         tracker = self._tracker
-        sparse, dense = tracker.prompt_encoder(**self._inputs(click, maps[-1]))
-        masks, iou, _, _ = tracker.mask_decoder(
+        dtype = maps[-1].dtype
+        # Places keep their precision up to here; the modules that read them are float32 whatever the model is.
+        sparse, dense = tracker.prompt_encoder(**self._inputs(click, maps[-1].device))
+        masks, iou, _, presence = tracker.mask_decoder(
             image_embeddings=maps[-1],
-            image_positional_embeddings=tracker.get_image_wide_positional_embeddings(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
+            image_positional_embeddings=tracker.get_image_wide_positional_embeddings().to(dtype),
+            sparse_prompt_embeddings=sparse.to(dtype),
+            dense_prompt_embeddings=dense.to(dtype),
             multimask_output=several,
-            high_resolution_features=maps[:-1],
+            high_resolution_features=list(maps[:-1]),
         )
-        return masks[0, 0].float().cpu().numpy(), iou[0, 0].float().clamp(0, 1).cpu().numpy()
+        return Readings(
+            masks[0, 0].float().cpu().numpy(),
+            iou[0, 0].float().clamp(0, 1).cpu().numpy(),
+            float(presence.float().sigmoid()),
+        )
 
-    def _inputs(self, click: Click, like: torch.Tensor) -> dict[str, torch.Tensor | None]:
-        """The prompt encoder's four arguments, one image, one object. Coordinates stay float32: it normalises them
-        before it casts. With neither point nor box it wants the point that is none, label -1."""
-        points, labels = click.points, click.labels
-        if not len(points) and click.box is None:
-            points, labels = np.zeros((1, 2), dtype=np.float32), np.array([-1])
-        boxes = None if click.box is None else torch.from_numpy(click.box)[None, None].to(like.device)
-        masks = (
-            None if click.logits is None else torch.from_numpy(click.logits)[None, None].to(like.device, like.dtype)
-        )
-        has_points = len(points) > 0
+    def _inputs(self, click: Click, device: torch.device) -> dict[str, torch.Tensor | None]:
+        """The prompt encoder's four arguments, one image, one object."""
+        some = len(click.points) > 0
+        arrays = {
+            "input_points": click.points if some else None,
+            "input_labels": click.labels if some else None,
+            "input_boxes": click.box,
+            "input_masks": click.logits,
+        }
         return {
-            "input_points": torch.from_numpy(points)[None, None].to(like.device) if has_points else None,
-            "input_labels": torch.from_numpy(labels)[None, None].to(like.device) if has_points else None,
-            "input_boxes": boxes,
-            "input_masks": masks,
+            name: None if array is None else torch.from_numpy(array)[None, None].to(device)
+            for name, array in arrays.items()
         }
 
 
@@ -110,13 +125,21 @@ def make_click(prompt: VisualPrompt, size: tuple[int, int], image_side: int, mas
     size: ``(width, height)`` of the image in pixels. A point a little outside the image (1 pixel, or 1 % of the
     side, as rounded percentages give) is moved to the border; one farther out, a box without any part inside,
     and a mask of another image's size or without a pixel raise InvalidPrompt.
+
+    A mask without box and without a positive point on it, such as a finished region with one corrective click, gets
+    the point that it lacks (see ``_stand_in``).
     """
     width, height = size
     scale = np.array([image_side / width, image_side / height], dtype=np.float32)
     points = np.array([_inside(point, size) for point in prompt.points], dtype=np.float32).reshape(-1, 2) * scale
     labels = np.array([int(point.positive) for point in prompt.points], dtype=np.int64)
     box = None if prompt.box is None else _scaled_box(clip_box(prompt.box, size), scale)
-    logits = None if prompt.mask is None else mask_logits(prompt.mask, size, mask_side)
+    if prompt.mask is None:
+        return Click(points, labels, box, None)
+    logits = mask_logits(prompt.mask, size, mask_side)
+    if box is None and not _any_on(logits, points[labels == 1] * (mask_side / image_side)):
+        place = _stand_in(logits, points[labels == 0] * (mask_side / image_side)) * (image_side / mask_side)
+        points, labels = np.vstack([place.astype(np.float32), points]), np.append(1, labels)
     return Click(points, labels, box, logits)
 
 
@@ -126,9 +149,29 @@ def mask_logits(mask: Mask, size: tuple[int, int], side: int) -> NDArray[np.floa
         raise InvalidPrompt(f"the mask to refine is for an image of {mask.frame} pixels, this one has {size}")
     if mask.area == 0:
         raise InvalidPrompt("the mask to refine is empty")
-    full = mask.full().astype(np.uint8) * 255  # bytes: floats of a 100-megapixel picture would take 400 MB
-    cover = cv2.resize(full, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    return np.asarray((cover - 0.5) * (2 * MASK_LOGIT), dtype=np.float32)
+    return (cell_cover(mask, side) - np.float32(0.5)) * np.float32(2 * MASK_LOGIT)
+
+
+def _any_on(logits: NDArray[np.float32], points: NDArray[np.float32]) -> bool:
+    """Whether one of the points, ``(P, 2)`` xy in cells of the map, lies on the mask."""
+    columns, rows = np.minimum(points.astype(np.intp), len(logits) - 1).T
+    return bool((logits[rows, columns] > 0).any())
+
+
+def _stand_in(logits: NDArray[np.float32], negatives: NDArray[np.float32]) -> NDArray[np.float64]:
+    """``(2,)`` xy in cells: deep inside the mask and far from the negative points, for the clicks that made the mask.
+
+    The tracker was trained on masks that come with the clicks behind them; a mask without any is no object to it.
+    Measured with the demo checkpoint, mean IoU after one correction, first without this point, then with it: a
+    negative click 0.00 and 0.90, a positive one beside the mask 0.78 and 0.87, a mask alone 0.00 and 0.85.
+    """
+    inside = logits > min(0.0, float(logits.max()) - 1e-3)  # a mask smaller than a cell lies in its fullest cell
+    depth = cv2.distanceTransform(np.pad(inside, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    rows, columns = np.indices(logits.shape) + 0.5
+    for x, y in negatives:
+        depth = np.where(inside, np.minimum(depth, np.hypot(columns - x, rows - y)), 0)
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return np.array([column + 0.5, row + 0.5])
 
 
 def _scaled_box(box: Box, scale: NDArray[np.float32]) -> NDArray[np.float32]:

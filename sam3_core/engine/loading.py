@@ -27,6 +27,16 @@ _NUMBER = re.compile(r"\.\d+\.")
 _COMPUTED = ("position_ids", "inv_freq", "freqs_cis")
 
 
+class _Sam3Video(Sam3VideoModel):  # type: ignore[misc]  # untyped library
+    """Stored as float32, the places of clicks are read as float32 in every dtype.
+
+    transformers rounds them to the dtype of the position code: 0.6 pixels apart are one place in bfloat16. The two
+    modules are a few thousand numbers; what comes out of them is cast by ``ClickHead``.
+    """
+
+    _keep_in_fp32_modules_strict = ("prompt_encoder", "shared_image_embedding")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
     """One loaded checkpoint. video is None for checkpoints that hold the detector alone; detector is its part."""
@@ -80,7 +90,7 @@ def choose_dtype(setting: str, device: torch.device) -> torch.dtype:
 def _load_model(folder: Path, dtype: torch.dtype) -> Sam3Model | Sam3VideoModel:
     kind = _model_type(folder)
     names = _tensor_names(folder)
-    cls = Sam3VideoModel if kind == VIDEO and any(n.startswith("tracker_") for n in names) else Sam3Model
+    cls = _Sam3Video if kind == VIDEO and any(n.startswith("tracker_") for n in names) else Sam3Model
     disable_progress_bar()  # a bar per start is noise in a server's log; downloads keep theirs
     with _sentences(folder, "the weights do not fit their config.json"):
         model, report = cls.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)

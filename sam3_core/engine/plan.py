@@ -37,11 +37,13 @@ class Step:
 
     phrases: (phrase as the caller wrote it, index of its prompt); the phrase is "" for exemplars alone.
     negatives: indices of the prompts that describe look-alikes.
+    refused: the negative exemplars' boxes inside the image: what lies there is no answer, whatever the model says.
     """
 
     phrases: tuple[tuple[str, int], ...]
     negatives: tuple[int, ...]
     threshold: float
+    refused: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def make_plan(concepts: Sequence[Concept], size: tuple[int, int], options: FindO
                 tuple((p, ask(Prompt(p.lower() or EXEMPLARS_ONLY, exhibits), threshold)) for p in phrases),
                 tuple(ask(Prompt(n.lower()), threshold) for n in concept.negatives),
                 threshold,
+                tuple(clip_box(e.box, size) for e in concept.exemplars if not e.positive),
             )
         )
     return Plan(tuple(order), tuple(floors[p] for p in order), tuple(steps))

@@ -17,6 +17,7 @@ STATUS = {
     "Unauthorized": 401,
     "ImageUnavailable": 424,
     "NotReady": 503,
+    "Dropped": 409,
     "Unsupported": 501,
     "ModelUnavailable": 503,
     "BadSettings": 500,

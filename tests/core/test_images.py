@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from mask_strategies import encoded
 from PIL import Image, ImageFile
 
+from sam3_core import images
 from sam3_core.errors import BrokenImage, TooLarge
-from sam3_core.images import decode, displayed_size, image_key
+from sam3_core.images import EncodedImage, decode, displayed_size
 
 # Readers grumble about what they then refuse.
 pytestmark = [
@@ -313,11 +314,28 @@ def test_many_threads_at_once() -> None:
 
 
 def test_keys_follow_the_bytes() -> None:
-    key = image_key(b"one")
-    assert key == image_key(b"one")
-    assert key != image_key(b"two")
+    image = EncodedImage(b"one")
+    key = image.key
+    assert key == image.key == EncodedImage(bytes(bytearray(b"one"))).key
+    assert key != EncodedImage(b"two").key
     assert len(key) == 32
     assert set(key) <= set("0123456789abcdef")
+
+
+def test_an_encoded_image_is_itself_and_reads_its_header_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = EncodedImage(encoded(Image.new("RGB", (30, 20)), "PNG"))
+    assert EncodedImage.of(image) is image
+    assert EncodedImage.of(image.data).data is image.data
+    assert image.displayed_size(max_megapixels=1) == (30, 20)
+    monkeypatch.setattr(images, "displayed_size", None)
+    assert image.displayed_size(max_megapixels=1) == (30, 20)
+
+
+def test_an_encoded_image_that_is_none_says_so_each_time() -> None:
+    image = EncodedImage(b"nothing")
+    for _ in range(2):
+        with pytest.raises(BrokenImage):
+            image.displayed_size(max_megapixels=1)
 
 
 def _refusal(function: Callable[..., object], data: bytes) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from mask_strategies import masks
 
-from sam3_core.logits import mask_from_logits
+from sam3_core.logits import cell_cover, mask_from_logits
 from sam3_core.masks import Mask
 
 torch = pytest.importorskip("torch")
@@ -81,6 +84,45 @@ def test_a_small_object_in_a_huge_frame_costs_little() -> None:
     logits[100, 200] = 8
     mask = mask_from_logits(logits, (200_000, 200_000))
     assert 0 < mask.bits.size < 3_000_000
+
+
+@given(masks(most=90), st.integers(1, 40))
+def test_cell_cover_is_the_whole_frames_area_average(mask: Mask, side: int) -> None:
+    """Against the definition, in exact steps: every pixel split as often as there are cells, then averaged."""
+    width, height = mask.frame
+    split = np.repeat(np.repeat(mask.full(), side, axis=0), side, axis=1)
+    exact = split.reshape(side, height, side, width).mean(axis=(1, 3))
+    np.testing.assert_allclose(cell_cover(mask, side), exact, atol=5e-6)
+
+
+@given(masks(most=300), st.integers(1, 64))
+def test_cell_cover_is_opencvs_for_frames_larger_than_the_map(mask: Mask, side: int) -> None:
+    assume(min(mask.frame) >= side)
+    expected = cv2.resize(mask.full().astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(cell_cover(mask, side), expected, atol=1e-5)
+
+
+def test_cell_cover_costs_what_the_crop_costs() -> None:
+    """A frame of 40 gigapixels."""
+    mask = Mask(np.ones((700, 900), dtype=np.bool_), 123_456, 7_891, (200_000, 200_000))
+    tracemalloc.start()
+    cover = cell_cover(mask, 288)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+    assert cover.sum() * (200_000 / 288) ** 2 == pytest.approx(700 * 900, rel=1e-5)
+
+
+def test_a_small_object_needs_no_memory_for_the_frames_sides() -> None:
+    logits = np.full((288, 288), -8, dtype=np.float32)
+    logits[100, 200] = 8
+    peaks = []
+    for frame in ((1000, 1000), (30_000, 1000), (1000, 30_000)):
+        tracemalloc.start()
+        mask = mask_from_logits(logits, frame)
+        peaks.append(tracemalloc.get_traced_memory()[1] - 4 * mask.bits.size)
+        tracemalloc.stop()
+    assert max(peaks) < peaks[0] + 200_000  # a position of every column alone would be more
 
 
 @pytest.mark.parametrize(("shape", "frame"), [((0, 3), (9, 9)), ((3,), (9, 9)), ((3, 3), (0, 9))])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sam3_core.engine import answers
 from sam3_core.engine.answers import concept_result, outlines
+from sam3_core.engine.clicks import Readings
 from sam3_core.engine.concepts import Detection
 from sam3_core.engine.plan import Step
-from sam3_core.types import FindOptions
+from sam3_core.types import Box, FindOptions
 
 SIZE = (160, 80)
 
@@ -83,6 +85,17 @@ def test_look_alikes_go_when_the_negative_is_surer() -> None:
     assert len(kept.instances) == 2
 
 
+def test_what_a_negative_exemplar_shows_is_no_answer() -> None:
+    """Refused before duplicates are judged, so that a worse reading of another thing does not go with it."""
+    found = [detection((0.9, (0, 4)), (0.8, (8, 12)))]
+    near = Box(2, 18, 42, 62)  # about what the first one covers
+    result = concept_result(Step((("ball", 0),), (), 0.5, (near,)), found, SIZE, FindOptions())
+    assert [round(i.score, 2) for i in result.instances] == [0.8]
+    wide = Box(0, 0, 160, 80)  # much more than any of them: a hint to the model, no refusal of all inside
+    result = concept_result(Step((("ball", 0),), (), 0.5, (wide,)), found, SIZE, FindOptions())
+    assert len(result.instances) == 2
+
+
 def test_max_instances_keeps_the_best() -> None:
     found = [detection((0.9, (0, 4)), (0.8, (5, 8)), (0.7, (9, 12)))]
     step = Step((("ball", 0),), (), 0.5)
@@ -92,6 +105,28 @@ def test_max_instances_keeps_the_best() -> None:
 
 def test_candidates_without_a_pixel_are_left_out() -> None:
     empty = np.full((16, 16), -3, dtype=np.float32)
-    found = outlines(np.stack([empty, logits(2, 6)]), np.array([0.9, 0.4], dtype=np.float32), SIZE)
+    found = outlines(readings((0.9, empty), (0.4, logits(2, 6))), SIZE, 3)
     assert [round(i.score, 2) for i in found] == [0.4]
     assert found[0].mask.area > 0
+
+
+def test_candidates_that_look_the_same_are_one() -> None:
+    near = logits(2, 6) * 1.01
+    given = readings((0.9, logits(2, 6)), (0.8, near), (0.7, logits(2, 7)))
+    assert [round(i.score, 2) for i in outlines(given, SIZE, 3)] == [0.9, 0.7]
+    assert [round(i.score, 2) for i in outlines(given, SIZE, 2)] == [0.9, 0.7]
+
+
+def test_no_candidate_is_drawn_that_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unwanted one may be as large as the image."""
+    drawn: list[int] = []
+    draw = answers.mask_from_logits
+    monkeypatch.setattr(answers, "mask_from_logits", lambda *args: drawn.append(1) or draw(*args))
+    given = readings((0.9, logits(2, 6)), (0.8, logits(3, 9)), (0.7, logits(0, 16)))
+    assert len(outlines(given, SIZE, 1)) == 1
+    assert len(drawn) == 1
+
+
+def readings(*candidates: tuple[float, np.ndarray]) -> Readings:
+    scores = np.array([score for score, _ in candidates], dtype=np.float32)
+    return Readings(np.stack([drawn for _, drawn in candidates]), scores, 0.99)

@@ -13,7 +13,7 @@ from tiny_sam3 import IMAGE, picture, save_state
 from transformers import Sam3Processor, Sam3TrackerModel, Sam3TrackerProcessor, Sam3TrackerVideoModel
 
 from sam3_core.engine.clicks import MASK_LOGIT, make_click, mask_logits
-from sam3_core.engine.loading import load_parts
+from sam3_core.engine.loading import Parts, load_parts
 from sam3_core.engine.model import Sam3
 from sam3_core.errors import InvalidPrompt, Unsupported
 from sam3_core.masks import Mask
@@ -38,7 +38,7 @@ def test_embeddings_are_the_video_classes(checkpoint: Path, sam3: Sam3) -> None:
     expected = video.get_image_embeddings(pixels(checkpoint))
     assert sam3.clicks is not None
     with torch.inference_mode():
-        found = sam3.clicks.embeddings(sam3.embed(picture()).hidden)
+        found = sam3.clicks.embeddings(sam3.embed(picture()).tensors[0])
     assert [f.shape for f in found] == [e.shape for e in expected]
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)
@@ -52,7 +52,7 @@ def test_the_stock_click_path_drops_the_learned_vector(
     theirs = stock_tracker.get_image_embeddings(pixels(checkpoint))
     assert sam3.clicks is not None
     with torch.inference_mode():
-        mine = sam3.clicks.embeddings(sam3.embed(picture()).hidden)
+        mine = sam3.clicks.embeddings(sam3.embed(picture()).tensors[0])
     for level in (0, 1):
         torch.testing.assert_close(mine[level], theirs[level], atol=1e-5, rtol=0)
     lost = stock_tracker.no_memory_embedding.view(1, -1, 1, 1).expand_as(mine[2])
@@ -76,19 +76,23 @@ def test_outlines_are_the_stock_decoders(
     name: str, several: bool, checkpoint: Path, sam3: Sam3, stock_tracker: Sam3TrackerModel
 ) -> None:
     prompt = PROMPTS[name]
-    points = [[[[p.x, p.y] for p in prompt.points]]] if prompt.points else None
-    labels = [[[int(p.positive) for p in prompt.points]]] if prompt.points else None
+    given = prompt.points
+    if name == "mask":  # what stands for the clicks behind it
+        (place,) = make_click(prompt, SIZE, IMAGE, SIDE).points
+        given = (Point(float(place[0]) * SIZE[0] / IMAGE, float(place[1]) * SIZE[1] / IMAGE),)
+    points = [[[[p.x, p.y] for p in given]]] if given else None
+    labels = [[[int(p.positive) for p in given]]] if given else None
     boxes = [[list(prompt.box.xyxy)]] if prompt.box else None
     inputs = Sam3TrackerProcessor.from_pretrained(checkpoint)(
         images=picture(), input_points=points, input_labels=labels, input_boxes=boxes, return_tensors="pt"
     )
     masks = torch.from_numpy(mask_logits(prompt.mask, SIZE, SIDE))[None, None] if prompt.mask else None
-    embedding = sam3.embed(picture())
+    maps = sam3.click_maps(sam3.embed(picture()))
     several = several or name == "point"
     assert sam3.clicks is not None
     with torch.inference_mode():
         expected = stock_tracker(
-            image_embeddings=sam3.clicks.embeddings(embedding.hidden),
+            image_embeddings=list(maps.tensors),
             input_points=inputs.get("input_points"),
             input_labels=inputs.get("input_labels"),
             input_boxes=inputs.get("input_boxes"),
@@ -96,23 +100,24 @@ def test_outlines_are_the_stock_decoders(
             multimask_output=several,
         )
     order = expected.iou_scores[0, 0].argsort(descending=True)
-    logits, scores = sam3.trace(embedding, prompt, several=several)
-    assert logits.shape == ((3 if several else 1), SIDE, SIDE)
-    np.testing.assert_allclose(scores, expected.iou_scores[0, 0][order], atol=1e-5)
-    np.testing.assert_allclose(logits, expected.pred_masks[0, 0][order], atol=3e-5)
+    readings = sam3.trace(maps, prompt, several=several)
+    assert readings.logits.shape == ((3 if several else 1), SIDE, SIDE)
+    np.testing.assert_allclose(readings.scores, expected.iou_scores[0, 0][order], atol=1e-5)
+    np.testing.assert_allclose(readings.logits, expected.pred_masks[0, 0][order], atol=3e-5)
+    assert readings.presence == pytest.approx(float(expected.object_score_logits.sigmoid()), abs=1e-5)
 
 
 def test_every_part_of_a_prompt_counts(sam3: Sam3) -> None:
-    embedding = sam3.embed(picture())
-    traced = [sam3.trace(embedding, prompt, several=True)[0] for prompt in PROMPTS.values()]
+    maps = sam3.click_maps(sam3.embed(picture()))
+    traced = [sam3.trace(maps, prompt, several=True).logits for prompt in PROMPTS.values()]
     assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(traced) for b in traced[:i])
 
 
 def test_one_point_alone_gets_three_readings(sam3: Sam3) -> None:
-    embedding = sam3.embed(picture())
-    counts = {name: len(sam3.trace(embedding, prompt, several=False)[1]) for name, prompt in PROMPTS.items()}
+    maps = sam3.click_maps(sam3.embed(picture()))
+    counts = {name: len(sam3.trace(maps, prompt, several=False).scores) for name, prompt in PROMPTS.items()}
     assert counts == {**dict.fromkeys(PROMPTS, 1), "point": 3}
-    scores = sam3.trace(embedding, PROMPTS["point"], several=False)[1]
+    scores = sam3.trace(maps, PROMPTS["point"], several=False).scores
     assert sorted(scores, reverse=True) == list(scores)
     assert (scores >= 0).all()
     assert (scores <= 1).all()
@@ -126,7 +131,52 @@ def test_a_detector_only_checkpoint_takes_no_clicks(checkpoint: Path, tmp_path: 
     save_state({f"detector_model.{name}": tensor for name, tensor in state.items()}, tmp_path)
     model = Sam3.load(tmp_path, "cpu", "float32", 2**24)
     with pytest.raises(Unsupported, match="only the detector"):
-        model.trace(model.embed(picture()), PROMPTS["point"], several=False)
+        model.click_maps(model.embed(picture()))
+
+
+def test_one_vision_backbone_serves_both_heads(sam3: Sam3, parts: Parts) -> None:
+    """All storage that the heads' modules hold, each counted once, is the checkpoint: nothing is there twice."""
+    assert parts.video is not None
+    assert sam3.clicks is not None
+    assert sam3.clicks._video.detector_model is parts.detector is sam3.concepts._detector
+    stored = {tensor.data_ptr() for tensor in parts.video.parameters()}
+    assert {tensor.data_ptr() for tensor in parts.detector.vision_encoder.backbone.parameters()} < stored
+    backbones = [m for m in parts.video.modules() if type(m).__name__ == "Sam3ViTModel"]
+    assert len(backbones) == 1
+    held = {id(p) for head in (sam3.clicks._video, sam3.concepts._detector) for p in head.parameters()}
+    assert held == {id(p) for p in parts.video.parameters()}
+
+
+def test_half_precision_keeps_the_places_of_clicks(checkpoint: Path, parts: Parts, sam3: Sam3) -> None:
+    """At the full model's square, 1008 pixels wide, bfloat16 has steps of 4 pixels; clicks keep theirs."""
+    half = Sam3.load(checkpoint, "cpu", "bfloat16", 2**24)
+    seen: dict[str, list[torch.Tensor]] = {"exact": [], "half": []}
+    for name, model in (("exact", sam3), ("half", half)):
+        assert model.clicks is not None
+        decoder = model.clicks._tracker.mask_decoder
+        encoder = model.clicks._tracker.prompt_encoder
+        hooks = [
+            encoder.register_forward_hook(lambda _, __, out, name=name: seen[name].append(out[0])),
+            decoder.register_forward_pre_hook(
+                lambda _, __, kwargs, name=name: seen[name].append(kwargs["sparse_prompt_embeddings"]),
+                with_kwargs=True,
+            ),
+        ]
+        maps = model.click_maps(model.embed(picture()))
+        step = 0.6 * IMAGE / 1008
+        for x in (50.3, 50.3 + step):
+            model.trace(maps, VisualPrompt(points=(Point(x * SIZE[0] / IMAGE, 20.0),)), several=False)
+        model.trace(maps, VisualPrompt(points=(Point(20, 20),), box=Box(5.3, 6.1, 40.7, 33.3)), several=False)
+        for hook in hooks:
+            hook.remove()
+    for exact, mine in zip(seen["exact"][::2], seen["half"][::2], strict=True):
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine, exact, atol=1e-5, rtol=0)
+    first, second = seen["half"][1], seen["half"][3]
+    assert first.dtype == torch.bfloat16
+    assert not torch.equal(first, second)  # what the decoder gets still tells them apart
+    exact_step = (seen["exact"][3] - seen["exact"][1]).abs().max()
+    assert (second - first).abs().max() > exact_step / 2
 
 
 def test_points_go_to_the_models_square() -> None:
@@ -147,6 +197,36 @@ def test_a_point_outside_the_image_is_refused(x: float, y: float) -> None:
 @pytest.mark.parametrize(("x", "place"), [(-1.0, 0.0), (60.9, 64.0), (60.0, 64.0), (0.0, 0.0)])
 def test_a_point_on_the_border_is_taken(x: float, place: float) -> None:
     assert make_click(VisualPrompt(points=(Point(x, 11),)), SIZE, IMAGE, SIDE).points.tolist() == [[place, 16.0]]
+
+
+def test_a_mask_brings_the_point_it_lacks() -> None:
+    """A click in its middle; not where a negative one lies; none where a positive point or a box says enough."""
+    scale = np.array([IMAGE / SIZE[0], IMAGE / SIZE[1]])
+
+    def places(**prompt: object) -> tuple[list[list[float]], list[int]]:
+        click = make_click(VisualPrompt(mask=EARLIER, **prompt), SIZE, IMAGE, SIDE)
+        return (click.points / scale).tolist(), click.labels.tolist()
+
+    (alone,), labels = places()
+    assert labels == [1]
+    assert alone == pytest.approx([22.5, 22.0], abs=2)
+    beside, labels = places(points=(Point(50, 40),))
+    assert (beside[0], labels) == (alone, [1, 1])
+    assert beside[1] == pytest.approx([50, 40], abs=1e-3)
+    away, labels = places(points=(Point(22.5, 22, positive=False),))
+    assert labels == [1, 0]
+    assert 10 < away[0][0] < 35
+    assert 12 < away[0][1] < 32
+    assert np.hypot(away[0][0] - 22.5, away[0][1] - 22.0) > 4
+    assert places(points=(Point(12, 14), Point(50, 40)))[1] == [1, 1]
+    assert places(box=Box(5, 6, 40, 33)) == ([], [])
+    assert places(points=(Point(50, 40, positive=False),), box=Box(5, 6, 40, 33))[1] == [0]
+
+
+def test_a_mask_smaller_than_a_cell_has_a_place_too() -> None:
+    dot = Mask(np.ones((1, 1), dtype=np.bool_), 1234, 567, (4000, 3000))
+    click = make_click(VisualPrompt(mask=dot), (4000, 3000), IMAGE, SIDE)
+    assert (click.points / [IMAGE / 4000, IMAGE / 3000]).tolist()[0] == pytest.approx([1234, 567], abs=4000 / SIDE)
 
 
 def test_a_box_is_clipped_and_one_outside_refused() -> None:

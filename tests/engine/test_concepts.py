@@ -93,7 +93,7 @@ def test_equals_the_stock_forward(
     image = picture(seed)
     expected = stock(parts, processor, image)
     with torch.inference_mode():
-        found = head(batch).detect(sam3.embed(image).hidden, prompts_of(ROWS), [0.0] * len(ROWS))
+        found = head(batch).detect(sam3.embed(image).tensors[0], prompts_of(ROWS), [0.0] * len(ROWS))
     assert len(found) == len(ROWS)
     assert_same(found, expected)
     # and the comparison can tell rows apart: every prompt gives other masks

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from sam3_core.settings import CoreSettings
 from sam3_core.types import (
     Box,
     Concept,
+    ConceptResult,
     Exemplar,
     FindOptions,
     Instance,
@@ -125,6 +127,95 @@ def test_a_box_outlines_the_object(demo: LocalSegmenter, scenes: list[tuple[Scen
         found = demo.outline(data, VisualPrompt(box=Box(*item.box)))
         overlaps.append(found[0].mask.iou(Mask.from_full(item.mask)) if found else 0.0)
     assert np.mean(overlaps) >= 0.75
+
+
+def test_a_click_on_nothing_gets_nothing(demo: LocalSegmenter, scenes: list[tuple[Scene, bytes]]) -> None:
+    answers = []
+    for scene, data in scenes:
+        empty = np.pad(~np.any([item.mask for item in scene.objects], axis=0), 1)
+        row, column = np.unravel_index(
+            cv2.distanceTransform(empty.astype(np.uint8), cv2.DIST_L2, 5).argmax(), empty.shape
+        )
+        answers.append(demo.outline(data, VisualPrompt(points=(Point(float(column) - 0.5, float(row) - 0.5),))))
+        assert demo.outline(data, VisualPrompt(points=(middle(scene.objects[-1]),)))
+    assert np.mean([answer == [] for answer in answers]) >= 0.8
+
+
+def test_three_readings_differ_and_the_best_comes_first(
+    demo: LocalSegmenter, scenes: list[tuple[Scene, bytes]]
+) -> None:
+    for scene, data in scenes:
+        prompt = VisualPrompt(points=(middle(scene.objects[-1]),))
+        readings = demo.outline(data, prompt, OutlineOptions(candidates=3))
+        scores = [reading.score for reading in readings]
+        assert scores == sorted(scores, reverse=True)
+        assert len(readings) >= 2
+        assert max(a.mask.iou(b.mask) for i, a in enumerate(readings) for b in readings[:i]) <= 0.98
+        (best,) = demo.outline(data, prompt)
+        assert np.array_equal(best.mask.bits, readings[0].mask.bits)
+
+
+def test_a_finished_mask_is_mended_by_one_click(demo: LocalSegmenter, scenes: list[tuple[Scene, bytes]]) -> None:
+    """Half of the object is missing, then a disc beside it is too much; the clicks that made the mask are unknown."""
+    added, removed = [], []
+    for scene, data in scenes:
+        item = scene.objects[-1]
+        truth = Mask.from_full(item.mask)
+        x0, _, x1, _ = truth.box
+        columns = np.arange(item.mask.shape[1])[None, :]
+        half = Mask.from_full(item.mask & (columns < (x0 + x1) / 2))
+        rest = middle(SceneObject(item.color, item.shape, item.mask & (columns >= (x0 + x1) / 2), item.box))
+        answer = demo.outline(data, VisualPrompt(points=(rest,), mask=half))
+        added.append(answer[0].mask.iou(truth) if answer else 0.0)
+        frame = item.mask.shape
+        radius = (x1 - x0) / 3
+        spot = Point(x1 + radius, rest.y) if x1 + radius < frame[1] else Point(x0 - radius, rest.y)
+        rows = np.arange(frame[0])[:, None]
+        wrong = item.mask | (np.hypot(columns + 0.5 - spot.x, rows + 0.5 - spot.y) < radius)
+        negative = Point(spot.x, spot.y, positive=False)
+        answer = demo.outline(data, VisualPrompt(points=(negative,), mask=Mask.from_full(wrong)))
+        removed.append(answer[0].mask.iou(truth) if answer else 0.0)
+    assert np.mean(added) >= 0.7
+    assert np.mean(removed) >= 0.7
+
+
+def test_exemplars_with_and_without_a_phrase(demo: LocalSegmenter) -> None:
+    """Two red circles and two blue ones. What a negative exemplar shows is gone, whatever else the prompt says."""
+    scene, reds, blues = two_and_two()
+    shown, unwanted = Exemplar(Box(*reds[0].box)), Exemplar(Box(*blues[0].box), positive=False)
+    word, likes, named, unnamed, only = demo.find(
+        scene.encode("PNG"),
+        [
+            Concept(phrases=("circle",)),
+            Concept(exemplars=(shown,)),
+            Concept(phrases=("circle",), exemplars=(shown, unwanted)),
+            Concept(exemplars=(shown, unwanted)),
+            Concept(phrases=("circle",), exemplars=(unwanted,)),
+        ],
+    )
+    assert (hit(word, reds), hit(word, blues)) == (2, 2)
+    assert (hit(likes, reds), hit(likes, blues)) == (2, 0)
+    for result in (named, unnamed):
+        assert hit(result, reds) == 2
+    for result in (named, unnamed, only):
+        assert hit(result, blues[:1]) == 0
+
+
+def two_and_two() -> tuple[Scene, list[SceneObject], list[SceneObject]]:
+    image = np.full((400, 600, 3), 190, dtype=np.uint8)
+    objects = []
+    for place, (color, rgb) in enumerate((("red", (225, 20, 20)), ("blue", (20, 60, 225))) * 2):
+        centre = (90 + 140 * place, 120 + 150 * (place // 2))
+        cv2.circle(image, centre, 55, rgb, -1, cv2.LINE_AA)
+        mask = cv2.circle(np.zeros(image.shape[:2], dtype=np.uint8), centre, 55, 1, -1) > 0
+        x, y = (float(value) for value in centre)
+        objects.append(SceneObject(color, "circle", mask, (x - 55, y - 55, x + 56, y + 56)))
+    return Scene(image, tuple(objects), 0), objects[::2], objects[1::2]
+
+
+def hit(result: ConceptResult, objects: list[SceneObject]) -> int:
+    """How many of the objects an instance covers."""
+    return sum(any(i.mask.iou(Mask.from_full(item.mask)) > 0.5 for i in result.instances) for item in objects)
 
 
 def test_any_text_is_taken(demo: LocalSegmenter, scenes: list[tuple[Scene, bytes]]) -> None:

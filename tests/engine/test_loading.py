@@ -168,10 +168,10 @@ def test_half_precision_computes_about_the_same(checkpoint: Path, sam3: Sam3, dt
     click = VisualPrompt(points=(Point(20, 20), Point(3, 40, positive=False)))
     answers = []
     for model in (sam3, half):
-        embedding = model.embed(picture())
-        found = model.detect(embedding, rows, [0.0, 0.0])
-        logits, iou = model.trace(embedding, click, several=False)
-        answers.append((found, logits, iou))
+        vision = model.embed(picture())
+        found = model.detect(vision, rows, [0.0, 0.0])
+        readings = model.trace(model.click_maps(vision), click, several=False)
+        answers.append((found, readings.logits, readings.scores))
     (exact, exact_logits, exact_iou), (found, logits, iou) = answers
     for mine, theirs in zip(found, exact, strict=True):
         assert mine.logits.dtype == mine.scores.dtype == np.float32

@@ -13,22 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_sam3 import png, save_state
+from tiny_sam3 import IMAGE, PATCH, png, save_state
 
 from sam3_core.engine import LocalSegmenter, local
 from sam3_core.engine.model import Sam3
 from sam3_core.errors import (
     BadSettings,
     BrokenImage,
+    Dropped,
     InvalidPrompt,
     ModelUnavailable,
     NotReady,
     TooLarge,
     Unsupported,
 )
+from sam3_core.images import EncodedImage
 from sam3_core.masks import Mask
 from sam3_core.segmenter import Segmenter
 from sam3_core.settings import CoreSettings
+from sam3_core.timing import collected
 from sam3_core.types import Box, Concept, Exemplar, FindOptions, ModelState, OutlineOptions, Point, VisualPrompt
 
 DOG = Concept(phrases=("dog",))
@@ -51,7 +54,7 @@ def shared(checkpoint: Path) -> LocalSegmenter:
 @pytest.fixture
 def segmenter(shared: LocalSegmenter, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> LocalSegmenter:
     """With cold caches; the weights are loaded once for all."""
-    loaded = shared._ready(None)
+    loaded = shared._ready(None).model
     monkeypatch.setattr(Sam3, "load", lambda *_: Sam3(loaded._parts, 2**26))
     made = LocalSegmenter(settings(checkpoint))
     made.wait_until_ready(120)
@@ -60,7 +63,7 @@ def segmenter(shared: LocalSegmenter, checkpoint: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def calls(segmenter: LocalSegmenter, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """How often the vision encoder ran and a picture was decoded."""
+    """How often a picture was decoded and each part of the model ran."""
     counted: Counter[str] = Counter()
     decode = local.decode
 
@@ -69,10 +72,14 @@ def calls(segmenter: LocalSegmenter, monkeypatch: pytest.MonkeyPatch) -> Iterato
         return decode(*args, **kwargs)
 
     monkeypatch.setattr(local, "decode", counting)
-    detector = segmenter._ready(None)._parts.detector
+    parts = segmenter._ready(None).model._parts
+    detector, video = parts.detector, parts.video
+    assert video is not None
     hooks = [
         detector.vision_encoder.backbone.register_forward_pre_hook(lambda *_: counted.update(["vision"])),
         detector.detr_encoder.register_forward_pre_hook(lambda *_: counted.update(["detr"])),
+        video.tracker_neck.register_forward_pre_hook(lambda *_: counted.update(["neck"])),
+        video.tracker_model.mask_decoder.register_forward_pre_hook(lambda *_: counted.update(["click"])),
     ]
     yield counted
     for hook in hooks:
@@ -177,12 +184,158 @@ def test_one_vision_pass_per_picture(segmenter: LocalSegmenter, calls: Counter[s
     first = segmenter.find(png(), concepts, LOW)
     assert calls == {"decode": 1, "vision": 1, "detr": 1}
     segmenter.outline(png(), CLICK)
-    again = segmenter.find(png(), concepts[:2], LOW)
-    assert calls == {"decode": 1, "vision": 1, "detr": 2}
+    again = segmenter.find(EncodedImage(png()), concepts[:2], LOW)
+    assert calls == {"decode": 1, "vision": 1, "neck": 1, "click": 1, "detr": 2}
     assert [len(r.instances) for r in again] == [len(r.instances) for r in first[:2]]
     assert again[0].instances[0].score == pytest.approx(first[0].instances[0].score, abs=1e-5)
     segmenter.find(png(1), concepts[:1])
-    assert calls == {"decode": 2, "vision": 2, "detr": 3}
+    assert calls == {"decode": 2, "vision": 2, "neck": 1, "click": 1, "detr": 3}
+
+
+def test_a_repeat_click_runs_the_decoder_alone(segmenter: LocalSegmenter, calls: Counter[str]) -> None:
+    first = segmenter.outline(png(), CLICK)
+    assert calls == {"decode": 1, "vision": 1, "neck": 1, "click": 1}
+    calls.clear()
+    again = segmenter.outline(EncodedImage(png()), CLICK)
+    assert calls == {"click": 1}
+    assert [(i.score, i.mask.area) for i in again] == [(i.score, i.mask.area) for i in first]
+
+
+def test_click_maps_alone_are_enough_for_a_click(
+    segmenter: LocalSegmenter, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter.warm(png())
+    cache = segmenter._ready(None).cache
+    cache._device.take((EncodedImage(png()).key, "vision"))
+    calls.clear()
+    assert segmenter.outline(png(), CLICK)[0].mask.frame == (60, 44)
+    assert calls == {"click": 1}
+
+
+def test_warm_makes_the_first_prompt_a_later_one(segmenter: LocalSegmenter, calls: Counter[str]) -> None:
+    segmenter.warm(png())
+    assert calls == {"decode": 1, "vision": 1, "neck": 1}
+    segmenter.outline(png(), CLICK)
+    segmenter.find(png(), [DOG])
+    segmenter.warm(EncodedImage(png()))
+    assert calls == {"decode": 1, "vision": 1, "neck": 1, "click": 1, "detr": 1}
+
+
+def test_finding_alone_leaves_no_click_maps(segmenter: LocalSegmenter) -> None:
+    for seed in range(3):
+        segmenter.find(png(seed), [DOG])
+    cache = segmenter.info().cache
+    assert (cache.hits, cache.misses, cache.device.entries) == (0, 3, 3)
+    hidden = (IMAGE // PATCH) ** 2 * 32 * 4
+    assert cache.device.bytes == 3 * hidden
+    segmenter.outline(png(), CLICK)
+    cache = segmenter.info().cache
+    assert (cache.hits, cache.misses, cache.device.entries) == (1, 4, 4)
+    segmenter.outline(png(), CLICK)
+    assert segmenter.info().cache.hits == 2
+
+
+def test_eight_clicks_on_one_new_image_embed_it_once(segmenter: LocalSegmenter, calls: Counter[str]) -> None:
+    prompts = [VisualPrompt(points=(Point(5 + 6 * n, 20),)) for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda prompt: segmenter.outline(png(), prompt), prompts))
+    assert calls == {"decode": 1, "vision": 1, "neck": 1, "click": 8}
+    for prompt, answer in zip(prompts, answers, strict=True):
+        alone = segmenter.outline(png(), prompt)
+        assert [i.mask.area for i in answer] == [i.mask.area for i in alone]
+
+
+def test_stages_are_told_apart(segmenter: LocalSegmenter) -> None:
+    everything = ["decode", "queue", "vision", "model", "masks"]
+    for ask, stages in (
+        (lambda: segmenter.outline(png(), CLICK), everything),
+        (lambda: segmenter.find(png(1), [DOG], LOW), everything),
+        (lambda: segmenter.outline(png(), CLICK), ["model", "queue", "masks"]),
+        (lambda: segmenter.find(png(), [DOG], LOW), ["queue", "model", "masks"]),
+    ):
+        with collected() as seconds:
+            started = time.perf_counter()
+            ask()
+            took = time.perf_counter() - started
+        assert list(seconds) == stages
+        assert 0 < sum(seconds.values()) <= took  # which it would exceed if one lay in another
+
+
+class Asked:
+    """A ``wanted`` that says yes so often, then no, and knows when it was asked."""
+
+    def __init__(self, yes: int, calls: Counter[str]) -> None:
+        self.yes = yes
+        self.calls = calls
+        self.seen: list[Counter[str]] = []
+
+    def __call__(self) -> bool:
+        self.seen.append(self.calls.copy())
+        return len(self.seen) <= self.yes
+
+
+def test_wanted_is_asked_before_each_piece_of_work(segmenter: LocalSegmenter, calls: Counter[str]) -> None:
+    wanted = Asked(99, calls)
+    segmenter.outline(png(), CLICK, wanted=wanted)
+    assert wanted.seen == [
+        {},
+        {"decode": 1},
+        {"decode": 1, "vision": 1},
+        {"decode": 1, "vision": 1, "neck": 1},
+    ]
+    again = Asked(99, Counter())
+    segmenter.outline(png(), CLICK, wanted=again)
+    assert len(again.seen) == 1
+
+
+@pytest.mark.parametrize("yes", [0, 1, 2, 3])
+def test_what_is_not_wanted_is_dropped_at_once(segmenter: LocalSegmenter, calls: Counter[str], yes: int) -> None:
+    wanted = Asked(yes, calls)
+    with pytest.raises(Dropped):
+        segmenter.outline(png(), CLICK, wanted=wanted)
+    assert sum(calls.values()) == yes  # decode, vision, neck: one more each time, and the decoder never
+    assert calls["click"] == 0
+    assert segmenter.outline(png(), CLICK)  # and nothing is stuck
+    assert calls["decode"] == (2 if yes == 1 else 1)
+
+
+def test_a_click_that_waited_for_the_device_is_dropped_when_its_turn_comes(
+    segmenter: LocalSegmenter, calls: Counter[str]
+) -> None:
+    segmenter.warm(png())
+    asked: list[bool] = []
+
+    def superseded() -> bool:
+        asked.append(True)
+        return False
+
+    with ThreadPoolExecutor(1) as pool, segmenter._ready(None).model._turns.turn():
+        click = pool.submit(segmenter.outline, png(), CLICK, wanted=superseded)
+        time.sleep(0.05)
+        assert asked == []  # the question comes with the turn
+    with pytest.raises(Dropped):
+        click.result(30)
+    assert asked == [True]
+    assert calls["click"] == 0
+
+
+def test_a_newer_click_survives_the_drop_of_the_one_it_waits_for(
+    segmenter: LocalSegmenter, calls: Counter[str]
+) -> None:
+    """The older click holds the single flight of a new image; its drop must not reach the click that replaced it."""
+    newer_came = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        with segmenter._ready(None).model._turns.turn():
+            older = pool.submit(segmenter.outline, png(), CLICK, wanted=lambda: not newer_came.is_set())
+            while not calls["decode"]:
+                time.sleep(0.001)
+            newer = pool.submit(segmenter.outline, png(), CLICK, wanted=lambda: True)
+            newer_came.set()
+        with pytest.raises(Dropped):
+            older.result(30)
+        assert newer.result(30)
+    assert calls["vision"] == 1
+    assert calls["click"] == 1
 
 
 def test_a_wrong_prompt_is_refused_before_the_decoder_runs(segmenter: LocalSegmenter, calls: Counter[str]) -> None:
@@ -214,7 +367,7 @@ def test_threads_get_what_one_would(segmenter: LocalSegmenter, calls: Counter[st
 
 
 def test_one_caller_at_a_time_is_on_the_device(segmenter: LocalSegmenter) -> None:
-    parts = segmenter._ready(None)._parts
+    parts = segmenter._ready(None).model._parts
     assert parts.video is not None
     here: set[int] = set()
     crowds: list[set[int]] = []
@@ -320,7 +473,7 @@ def test_detector_only_says_so(checkpoint: Path, shared: LocalSegmenter, tmp_pat
     for file in checkpoint.iterdir():
         if file.name != "model.safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    state = shared._ready(None)._parts.detector.state_dict()
+    state = shared._ready(None).model._parts.detector.state_dict()
     save_state({f"detector_model.{k}": v for k, v in state.items()}, tmp_path)
     segmenter = LocalSegmenter(settings(tmp_path))
     segmenter.wait_until_ready(120)
