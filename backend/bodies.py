@@ -1,60 +1,75 @@
-"""Request bodies of Label Studio, parsed once at the door: only what is used, everything else ignored."""
+"""Request bodies of Label Studio, parsed once at the door: only what is used, everything else skipped unread.
+
+An interactive request carries every stored mask of its task, megabytes of run lengths. msgspec steps over what a
+struct does not name without building it, and keeps a ``Raw`` field as the bytes it came in.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+import msgspec
+from msgspec import Meta, Raw, Struct
 
 from sam3_core.errors import InvalidInput
 
 T = TypeVar("T")
 
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Task(_Body):
-    """One task: its id and data, as imported (addresses are not resolved)."""
-
-    id: int | str | None = None
-    data: dict[str, Any]
+Index = Annotated[int, Meta(ge=0)]
+_NONE = Raw(b"[]")
 
 
-class ContextRegion(_Body):
-    """One region of an interactive request. Text prompts carry no ``original_width``; see ``backend.prompts``.
+class Task(Struct, frozen=True):
+    """One task: its id and data, as imported (addresses are not resolved).
 
-    ``is_positive`` is there only for smart keypoints; missing means positive.
+    annotations, drafts: JSON as it came, the regions that the annotator sees; read by ``backend.stored`` when needed.
     """
 
+    data: dict[str, Any]
+    id: int | str | None = None
+    annotations: Raw = _NONE
+    drafts: Raw = _NONE
+
+
+class ContextRegion(Struct, frozen=True):
+    """One region of an interactive request: a prompt that the annotator drew or typed.
+
+    value: percent of the displayed image for what is drawn, ``{"text": [...]}`` for what is typed.
+    is_positive: there only for smart keypoints; missing means positive.
+    item_index: the page, where a task has a list of images. image_rotation: of the annotator's view, in degrees;
+    coordinates stay in the unrotated image.
+    """
+
+    id: str = ""
     type: str = ""
+    from_name: str = ""
     to_name: str = ""
-    value: dict[str, Any] = Field(default_factory=dict)
-    original_width: int | None = Field(None, gt=0)
-    original_height: int | None = Field(None, gt=0)
+    value: dict[str, Any] = {}
     is_positive: bool | None = None
-    item_index: int | None = Field(None, ge=0)
+    item_index: Index | None = None
+    image_rotation: int | float | None = None
 
 
-class Context(_Body):
-    """What the annotator has drawn or typed; empty after the last prompt was deleted."""
+class Context(Struct, frozen=True):
+    """What the annotator has drawn or typed; ``result`` is empty after the last prompt was deleted.
 
-    result: list[ContextRegion] = Field(default_factory=list)
+    event: ``prewarm`` is sent by editors newer than 1.23 when a smart tool is chosen.
+    """
+
+    result: list[ContextRegion] | None = None
+    event: str | None = None
+
+    @property
+    def missing(self) -> bool:
+        """Whether this is a batch after all: label-studio-ml says so by ``{}``, Label Studio by null."""
+        return self.result is None and self.event is None
 
 
-class PredictParams(_Body):
+class PredictParams(Struct, frozen=True):
     context: Context | None = None
 
-    @field_validator("context", mode="before")
-    @classmethod
-    def _drop_empty(cls, value: object) -> object:
-        """``{}`` is how label-studio-ml says "no context"; Label Studio itself says null."""
-        return value or None
 
-
-class PredictBody(_Body):
+class PredictBody(Struct, frozen=True):
     """POST /predict. ``project`` is ``<id>.<unix time of creation>``."""
 
     tasks: list[Task]
@@ -63,42 +78,74 @@ class PredictBody(_Body):
     params: PredictParams | None = None
 
 
-class SetupBody(_Body):
+class SetupBody(Struct, frozen=True):
     """POST /setup. ``label_config`` is called ``schema`` on the wire."""
 
     project: int | float | str
-    label_config: str = Field("", alias="schema")
+    label_config: str | None = msgspec.field(default=None, name="schema")
     hostname: str | None = None
     access_token: str | None = None
     extra_params: Any = None
 
 
-class WebhookBody(BaseModel):
-    """POST /webhook: an event's name and project; the rest is kept as it came, for ``fit``."""
+class Annotation(Struct, frozen=True):
+    """What ``fit`` may read of an annotation. Masks among its regions stay JSON."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    id: Any = None
+    was_cancelled: bool | None = None
+    result: list[Raw] | None = None
+
+    def typed(self) -> dict[str, Any]:
+        """The annotation with those of its regions that were typed, as Label Studio sent them."""
+        typed = [decode(dict[str, Any], raw) for raw in self.result or () if decode(_Kind, raw).type == "textarea"]
+        return {"id": self.id, "was_cancelled": self.was_cancelled, "result": typed}
+
+
+class _Kind(Struct, frozen=True):
+    type: Any = None
+
+
+class WebhookBody(Struct, frozen=True):
+    """POST /webhook: an event's name and project, and its annotations.
+
+    annotation: for ANNOTATIONS_CREATED a list of them. annotations: ids of deleted ones.
+    """
 
     action: str
-    project: dict[str, Any] = Field(default_factory=dict)
+    project: dict[str, Any] = {}
+    annotation: Annotation | list[Annotation] | None = None
+    annotations: list[Any] | None = None
+
+    def event(self) -> dict[str, Any]:
+        """What ``fit`` gets."""
+        created = self.annotation
+        if created is None:
+            return {"project": self.project, "annotations": self.annotations}
+        listed = created if isinstance(created, list) else [created]
+        return {"project": self.project, "annotation": [annotation.typed() for annotation in listed]}
 
 
-def parse_json(raw: bytes) -> object:
-    """Bytes to JSON. Raises InvalidInput for anything else, however deep."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidInput(f"the body is not JSON: {reason}") from None
-
-
-def parse(kind: type[T], value: object) -> T:
+def decode(kind: type[T], raw: bytes | Raw) -> T:
     """JSON to one of the bodies above (or a list of them). Raises InvalidInput, naming the first wrong field."""
     try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise InvalidInput(f"{where}: {first['msg']}") from None
+        return msgspec.json.decode(raw, type=kind)
+    except RecursionError:
+        raise InvalidInput("the body is nested too deeply") from None
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"the body is not what Label Studio sends: {error}") from None
+    except ValueError as error:  # DecodeError, UnicodeDecodeError
+        raise InvalidInput(f"the body is not JSON: {error}") from None
+
+
+def convert(kind: type[T], value: object) -> T:
+    """The same for what was parsed already, as label-studio-ml hands it on; a ``kind`` passes as it is."""
+    if isinstance(value, kind):
+        return value
+    try:
+        raw = msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"the body is not JSON: {error}") from None
+    return decode(kind, raw)
 
 
 def project_id(project: int | float | str | None) -> str:

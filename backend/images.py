@@ -81,7 +81,7 @@ class ImageReader:
         if not isinstance(address, str) or not address.strip():
             raise ImageUnavailable(f"the task names no image, but {str(address)[:80]!r}")
         address = address.strip()
-        scheme = address.partition(":")[0].lower() if ":" in address[:16] else ""
+        scheme = _scheme(address)
         if scheme == "data":
             return _decode_data_url(address, self._limit)
         if scheme in ("http", "https"):
@@ -168,6 +168,20 @@ class ImageReader:
         if not file.is_relative_to(root):
             raise ImageUnavailable(f"{name[:80]!r} lies outside the folder of local files")
         return file if found else None
+
+
+def is_data(address: str) -> bool:
+    """Whether an address is the image itself."""
+    return _scheme(address.strip()) == "data"
+
+
+def is_cloud(address: str) -> bool:
+    """Whether an address is opened by Label Studio, for one of its tasks."""
+    return _scheme(address.strip()) in _CLOUD
+
+
+def _scheme(address: str) -> str:
+    return address[:16].partition(":")[0].lower() if ":" in address[:16] else ""
 
 
 def _endpoint(url: str) -> tuple[str, int]:

@@ -1,14 +1,15 @@
-"""A labeling config becomes a plan: which controls on which image, which labels, which phrases.
+"""A labeling config becomes a plan: what is filled on which image, what prompts are drawn with, which phrases.
 
-Parsed with label-studio-sdk, which keeps attributes Label Studio does not know; ours on a ``<Label>`` are
-``prompt`` (``;`` separates synonyms), ``negative_prompt`` and ``threshold``.
+Parsed with label-studio-sdk, which keeps attributes Label Studio does not know. Ours on a ``<Label>`` are ``prompt``
+(``;`` separates synonyms), ``negative_prompt``, ``threshold``, ``exemplar`` and ``remember_prompt``;
+``predicted_values`` is label-studio-ml's.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -16,6 +17,8 @@ from typing import Any
 
 from label_studio_sdk.label_interface import LabelInterface
 
+from backend.attributes import is_true, read_threshold, split_phrases, split_words
+from backend.tools import Tool, read_tool
 from sam3_core import Concept
 from sam3_core.errors import InvalidPrompt
 
@@ -32,22 +35,38 @@ class Output(StrEnum):
     RECTANGLE = "rectanglelabels"
     BITMASK = "bitmasklabels"
 
+    @property
+    def plain(self) -> str:
+        """The ``type`` of the same shape from a tag without labels, such as ``<Polygon>`` beside ``<Labels>``."""
+        return self.value.removesuffix("labels")
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One label of a control: ``value`` as regions carry it, ``concept`` as the model is asked for it."""
+    """One label of a control: ``value`` as regions carry it, ``concept`` as the model is asked for it.
+
+    shown: what the annotator reads, where it is not ``value``. predicted: other words that mean this label.
+    remember: what annotators type for it is looked for in later batches.
+    """
 
     value: str
     concept: Concept
+    shown: str = ""
+    predicted: tuple[str, ...] = ()
+    remember: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A control tag we can fill, on one image tag."""
+    """A control tag we can fill, on one image tag.
+
+    labeler: for tags without labels of their own, the name of the ``<Labels>`` tag that has them; empty otherwise.
+    """
 
     name: str
     output: Output
     labels: tuple[Label, ...]
+    labeler: str = ""
 
     def label(self, value: str) -> Label | None:
         """The label of this value, or None."""
@@ -56,16 +75,34 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """An image tag: its name, the key of the task's data that holds its address, and what fills it."""
+    """An image tag: its name, the key of the task's data that holds its address, what fills it, what prompts on it.
+
+    Controls are in the order of the config. notes: names of the ``TextArea`` tags whose text is no prompt.
+    """
 
     name: str
     key: str
     controls: tuple[Control, ...]
+    tools: tuple[Tool, ...] = ()
+    notes: frozenset[str] = frozenset()
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Its labels in the config's order, one of each value."""
+        first: dict[str, Label] = {}
+        for control in self.controls:
+            for label in control.labels:
+                first.setdefault(label.value, label)
+        return tuple(first.values())
 
     @property
     def concepts(self) -> tuple[Concept, ...]:
         """What to look for, each once, however many controls show it."""
         return tuple(dict.fromkeys(label.concept for control in self.controls for label in control.labels))
+
+    def tool(self, name: str) -> Tool:
+        """The tag that prompts are drawn with, or one of that name that says nothing about them."""
+        return next((tool for tool in self.tools if tool.name == name), Tool(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +111,11 @@ class Plan:
 
     sources: tuple[ImageSource, ...]
     problem: str = ""
+
+    @property
+    def interactive(self) -> bool:
+        """Whether annotators can click or draw prompts: the first one should be answered like a later one."""
+        return any(tool.smart for source in self.sources for tool in source.tools)
 
     def source(self, name: str) -> ImageSource | None:
         """The image tag of this name, or None."""
@@ -98,7 +140,11 @@ def read_plan(config: str) -> Plan:
         return Plan((), "the labeling config has no Image tag with a value such as $image")
     sources = tuple(source for tag in images if (source := _read_source(tag, controls)).controls)
     if not sources:
-        return Plan((), "no PolygonLabels, BrushLabels, RectangleLabels or BitmaskLabels with labels on an Image")
+        return Plan(
+            (),
+            "no PolygonLabels, BrushLabels, RectangleLabels or BitmaskLabels with labels on an Image, "
+            "and no Polygon, Brush, Rectangle or Bitmask beside Labels",
+        )
     return Plan(sources)
 
 
@@ -119,33 +165,52 @@ def _data_key(value: str | None) -> str:
     return value[1:] if value and value.startswith("$") else ""
 
 
-def _read_source(image: Any, controls: list[Any]) -> ImageSource:
+def _read_source(image: Any, controls: Sequence[Any]) -> ImageSource:
     on_image = [tag for tag in controls if image.name in (name.strip() for name in tag.to_name)]
-    found = []
-    for tag in on_image:
-        if tag.tag.lower() not in set(Output):
-            continue
-        read = (_read_label(value, label.attr) for value, label in (tag.labels_attrs or {}).items())
-        labels = tuple(label for label in read if label is not None)
-        if labels:
-            found.append((tag, Control(tag.name, Output(tag.tag.lower()), labels)))
-    filled = [control for tag, control in found if not _is_prompt_tool(tag, control, len(found))]
-    return ImageSource(image.name, _data_key(image.value), tuple(filled))
+    labelers = [tag for tag in on_image if tag.tag.lower() == "labels"]
+    tools = {tag.name: tool for tag in on_image if (tool := read_tool(tag, labelers)) is not None}
+    texts = [tag for tag in on_image if tag.tag.lower() == "textarea"]
+    notes = (tag.name for tag in texts if is_true(tag.attr, "perRegion") or not is_true(tag.attr, "smart", True))
+    remember = any(is_true(tag.attr, "remember_prompt") for tag in texts)
+    found = [(tag, control) for tag in on_image for control in _read_controls(tag, labelers, remember)]
+    filled = [control for tag, control in found if not _is_prompt_tool(tag, tools.get(tag.name))]
+    # Where boxes for prompting are all there is, the answers go to one of them.
+    filled = filled or [control for tag, control in found if _may_hold_answers(tag, tools.get(tag.name))]
+    return ImageSource(image.name, _data_key(image.value), tuple(filled), tuple(tools.values()), frozenset(notes))
 
 
-def _is_prompt_tool(tag: Any, control: Control, outputs: int) -> bool:
+def _read_controls(tag: Any, labelers: Sequence[Any], remember: bool) -> Iterator[Control]:
+    """A tag as controls: one with its own labels, or one for each ``<Labels>`` tag beside it; none without labels."""
+    kind = tag.tag.lower()
+    for output in Output:
+        if kind == output.value and (labels := _read_labels(tag, remember)):
+            yield Control(tag.name, output, labels)
+        elif kind == output.plain:
+            for labeler in labelers:
+                if labels := _read_labels(labeler, remember):
+                    yield Control(tag.name, output, labels, labeler.name)
+
+
+def _is_prompt_tool(tag: Any, tool: Tool | None) -> bool:
     """Whether a control is there for drawing prompts, not for results.
 
-    That is every ``smartOnly="true"`` control, and RectangleLabels with an explicit ``smart="true"`` beside another
-    output: the way the published SAM configs declare their prompt boxes.
+    That is every ``smartOnly="true"`` control, and rectangles with an explicit ``smart="true"``, the way the
+    published SAM configs declare their prompt boxes, or with ``exemplar``.
     """
-    if str(tag.attr.get("smartOnly", "")).lower() == "true":
-        return True
-    smart = str(tag.attr.get("smart", "")).lower() == "true"
-    return smart and control.output is Output.RECTANGLE and outputs > 1
+    return is_true(tag.attr, "smartOnly") or (tool is not None and tool.smart)
 
 
-def _read_label(value: str, attributes: Mapping[str, str]) -> Label | None:
+def _may_hold_answers(tag: Any, tool: Tool | None) -> bool:
+    negative = tool is not None and any(label.exemplar is False for label in tool.labels.values())
+    return not is_true(tag.attr, "smartOnly") and not negative
+
+
+def _read_labels(tag: Any, remember: bool) -> tuple[Label, ...]:
+    read = (_read_label(value, label.attr, remember) for value, label in (tag.labels_attrs or {}).items())
+    return tuple(label for label in read if label is not None)
+
+
+def _read_label(value: str, attributes: Mapping[str, str], remember: bool) -> Label | None:
     """A label with its concept; None, with a sentence in the log, when its attributes leave nothing to look for."""
     # The SDK's value is the alias where there is one: so is what Label Studio stores in a region.
     phrases = split_phrases(attributes.get("prompt")) or (readable(value),)
@@ -153,27 +218,16 @@ def _read_label(value: str, attributes: Mapping[str, str]) -> Label | None:
         concept = Concept(
             phrases=phrases,
             negatives=split_phrases(attributes.get("negative_prompt")),
-            threshold=_read_threshold(value, attributes.get("threshold")),
+            threshold=read_threshold(f"label {value!r}", attributes),
         )
     except InvalidPrompt as error:
         log.warning("label %r is left out: %s", value, error)
         return None
-    return Label(value, concept)
-
-
-def split_phrases(text: str | None) -> tuple[str, ...]:
-    """The phrases of a text, between semicolons; empty ones dropped."""
-    return tuple(part.strip() for part in (text or "").split(";") if part.strip())
-
-
-def _read_threshold(label: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = -1.0
-    if 0.0 <= threshold <= 1.0:
-        return threshold
-    log.warning('label %r: threshold="%s" is not a number between 0 and 1 and is ignored', label, text)
-    return None
+    shown = attributes.get("value") or ""
+    return Label(
+        value,
+        concept,
+        shown="" if shown == value else shown,
+        predicted=split_words(attributes.get("predicted_values")),
+        remember=is_true(attributes, "remember_prompt", default=remember),
+    )

@@ -14,10 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backend.bodies import Context, Task, parse
+from backend.bodies import Context, Task, convert
 from backend.images import ImageReader, Site
+from backend.interactive import Interactive
 from backend.labeling import Plan, read_plan
 from backend.metrics import Metrics
+from backend.phrases import Phrases
+from backend.pictures import Pictures
 from backend.prelabel import Prediction, Prelabeler
 from backend.settings import BackendSettings
 from sam3_core import Segmenter
@@ -48,10 +51,13 @@ class Runtime:
 
     def __init__(self, settings: BackendSettings, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
-        self.metrics = Metrics()
         self.events: deque[Event] = deque(maxlen=_MAX_EVENTS)
+        self.phrases = Phrases(settings.store)
         self._images = ImageReader(settings)
-        self.prelabeler = Prelabeler(segmenter, self._images, self.metrics, request_seconds=settings.request_seconds)
+        pictures = Pictures(self._images, megabytes=settings.image_cache_mb)
+        self.metrics = metrics = Metrics(segmenter.info, pictures.info)
+        self.prelabeler = Prelabeler(segmenter, pictures, metrics, request_seconds=settings.request_seconds)
+        self.interactive = Interactive(segmenter, pictures, metrics, max_megapixels=settings.max_megapixels)
         self._hosts: dict[str, tuple[str | None, str | None]] = {}
         self._lock = threading.Lock()
 
@@ -101,6 +107,7 @@ class Sam3Backend(_Base):  # type: ignore[misc]
     ) -> None:
         self.project_id = project_id or ""
         self._runtime = runtime or shared_runtime()
+        self._label_config = label_config or ""
         self._plan = read_plan(label_config) if label_config else Plan((), "there is no labeling config")
         self.setup()
 
@@ -130,27 +137,38 @@ class Sam3Backend(_Base):  # type: ignore[misc]
     ) -> list[Prediction | list[Any]]:
         """Exactly one entry per task, in order: ``{"result": [...], "score": 0..1, "model_version": str}``.
 
-        context: what the annotator drew or typed, for interactive requests; every label is searched without one.
+        context: what the annotator drew or typed, for interactive requests; every label is searched without one, by
+        the phrases that were typed for it where it remembers them.
         kwargs: ``login`` and ``password`` of the project's task data, which are not used.
         Raises InvalidInput for malformed tasks or context, NotReady while the weights load, ModelUnavailable when
         they cannot be. For what happens to single tasks see ``Prelabeler.predict_tasks``.
         """
-        parsed = parse(list[Task], tasks)
-        drawn = parse(Context, context) if context else None
+        parsed = [convert(Task, task) for task in tasks]
+        drawn = convert(Context, context) if context else None
         if self._plan.problem:
             log.warning("project %s: nothing to predict: %s", self.project_id, self._plan.problem)
         site = self._runtime.site(self.project_id)
         prelabeler = self._runtime.prelabeler
         self._runtime.metrics.tasks.inc(len(parsed))
-        if drawn is not None:
-            return [prelabeler.predict_click(task, drawn.result, self._plan, site) for task in parsed]
-        return prelabeler.predict_tasks(parsed, self._plan, site)
+        if drawn is None or drawn.missing:
+            return prelabeler.predict_tasks(parsed, self._runtime.phrases.apply(self.project_id, self._plan), site)
+        if drawn.event == "prewarm":
+            for task in parsed:
+                prelabeler.warm(task, self._plan, site)
+            return [prelabeler.prediction([]) for _ in parsed]
+        answer, prompts = self._runtime.interactive.answer, drawn.result or []
+        return [prelabeler.prediction(answer(task, prompts, self._plan, site, self.project_id)) for task in parsed]
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Take note of an annotation event and answer at once; nothing is learnt from it yet."""
+        """Take note of an annotation event, remember what was typed for labels that ask for it, answer at once."""
         annotations = data.get("annotation", data.get("annotations"))
-        count = len(annotations) if isinstance(annotations, list) else int(annotations is not None)
-        project = str((data.get("project") or {}).get("id", self.project_id))
-        self._runtime.events.append(Event(event, project, count))
-        log.info("project %s: %s, %d annotations", project, event, count)
-        return {"event": event, "annotations": count}
+        if not isinstance(annotations, list):
+            annotations = [] if annotations is None else [annotations]
+        project = data.get("project") or {}
+        number, config = str(project.get("id", self.project_id)), project.get("label_config", self._label_config)
+        for annotation in annotations:
+            if isinstance(annotation, Mapping) and not annotation.get("was_cancelled"):
+                self._runtime.phrases.learn(number, str(config), annotation.get("result") or [])
+        self._runtime.events.append(Event(event, number, len(annotations)))
+        log.info("project %s: %s, %d annotations", number, event, len(annotations))
+        return {"event": event, "annotations": len(annotations)}

@@ -11,15 +11,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from backend.bodies import ContextRegion, Task
-from backend.images import ImageReader, Site
+from backend.bodies import Task
+from backend.images import Site
 from backend.labeling import ImageSource, Plan
 from backend.metrics import Metrics
-from backend.prompts import Ask, Target, read_context
+from backend.pictures import Pictures
+from backend.prompts import Target
 from backend.regions import Picture, Region, RegionWriter, mean_score
-from sam3_core import Concept, Instance, Segmenter
-from sam3_core.errors import ImageUnavailable, ModelUnavailable, NotReady, Sam3Error
-from sam3_core.images import image_key
+from sam3_core import EncodedImage, Segmenter
+from sam3_core.errors import ModelUnavailable, NotReady, Sam3Error
+from sam3_core.timing import stage
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,9 @@ class Page:
 class Prelabeler:
     """Predicts tasks. One per process: it owns the threads that read ahead. Callable from any thread."""
 
-    def __init__(
-        self, segmenter: Segmenter, images: ImageReader, metrics: Metrics, *, request_seconds: float
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, pictures: Pictures, metrics: Metrics, *, request_seconds: float) -> None:
         self._segmenter = segmenter
-        self._images = images
+        self._pictures = pictures
         self._metrics = metrics
         self._request_seconds = request_seconds
         self._readers = ThreadPoolExecutor(max_workers=_AHEAD, thread_name_prefix="sam3-read")
@@ -54,18 +53,22 @@ class Prelabeler:
 
         A task whose images cannot be used gets an empty prediction and a line in the log. Tasks for which the time of
         the request did not last get ``[]``, which makes Label Studio store nothing and ask again, where an empty
-        prediction would count as done. Raises NotReady or ModelUnavailable when not even the first could be asked.
+        prediction would count as done. A single task is one that an annotator opens: its images are kept and, where
+        prompts can be drawn, encoded for them, so that the first click is answered like a later one.
+        Raises NotReady or ModelUnavailable when not even the first could be asked.
         """
         deadline = time.monotonic() + self._request_seconds
+        opened = len(tasks) == 1
         work = [pages_of(task, plan) for task in tasks]
         done: list[Prediction | list[Any]] = []
-        with closing(self._read_ahead([page for pages in work for page in pages], site, deadline)) as pictures:
+        every = [page for pages in work for page in pages]
+        with closing(self._read_ahead(every, site, deadline, keep=opened)) as pictures:
             for task, pages in zip(tasks, work, strict=True):
                 if done and time.monotonic() > deadline:
                     log.warning("out of time after %d of %d tasks: ask for fewer at once", len(done), len(tasks))
                     break
                 try:
-                    done.append(self._predict_task(task, pages, pictures))
+                    done.append(self._predict_task(task, pages, pictures, warm=opened and plan.interactive))
                 except (NotReady, ModelUnavailable) as error:
                     if not any(done):
                         raise
@@ -76,23 +79,20 @@ class Prelabeler:
         log.info("%d of %d tasks done: %d regions in %.1f s", len(done), len(tasks), regions, seconds)
         return done + [[] for _ in range(len(tasks) - len(done))]
 
-    def predict_click(
-        self, task: Task, regions: Sequence[ContextRegion], plan: Plan, site: Site | None
-    ) -> Prediction:
-        """The answer to what the annotator drew or typed; empty, with a line in the log, when it cannot be used."""
-        found: list[Region] = []
-        try:
-            asks = read_context(regions, plan)
-            if asks:
-                found = self._answer(asks, task, site)
-        except (NotReady, ModelUnavailable):
-            raise
-        except Sam3Error as error:
-            self._fail(task, error)
-        return self._prediction(found)
+    def warm(self, task: Task, plan: Plan, site: Site | None) -> None:
+        """Encode a task's images for the prompts that will be drawn on them. What fails is a line in the log.
+
+        Raises NotReady or ModelUnavailable.
+        """
+        for page in pages_of(task, plan):
+            image = self._read(page, site, keep=True)
+            if isinstance(image, EncodedImage):
+                self._warm(task, image)
+            else:
+                log.info("task %s: not prepared for clicks: %s", task.id, image)
 
     def _predict_task(
-        self, task: Task, pages: Sequence[Page], pictures: Iterator[bytes | Exception]
+        self, task: Task, pages: Sequence[Page], pictures: Iterator[EncodedImage | Exception], *, warm: bool
     ) -> Prediction | list[Any]:
         """One task; whatever happens to one of its images, all of them are taken off the line."""
         writer, found, broken = RegionWriter(), list[Region](), False
@@ -100,6 +100,8 @@ class Prelabeler:
             try:
                 if isinstance(picture, Exception):
                     raise picture
+                if warm:
+                    self._warm(task, picture)
                 found += self._find_all(page, picture, writer)
             except (NotReady, ModelUnavailable):
                 raise
@@ -112,9 +114,18 @@ class Prelabeler:
                 log.exception("task %s failed", task.id)
                 self._metrics.failures.labels(type(error).__name__).inc()
                 broken = True
-        return [] if broken else self._prediction(found)
+        return [] if broken else self.prediction(found)
 
-    def _find_all(self, page: Page, picture: bytes, writer: RegionWriter) -> list[Region]:
+    def _warm(self, task: Task, image: EncodedImage) -> None:
+        """Weights that are not there would keep the prediction as well; nothing else may spoil it."""
+        try:
+            self._segmenter.warm(image)
+        except (NotReady, ModelUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
+            log.info("task %s: not prepared for clicks: %s", task.id, error)
+
+    def _find_all(self, page: Page, picture: EncodedImage, writer: RegionWriter) -> list[Region]:
         """The regions of every label on one image."""
         concepts = page.source.concepts
         results = dict(zip(concepts, self._segmenter.find(picture, concepts), strict=True))
@@ -122,56 +133,39 @@ class Prelabeler:
         if all(result.reason for result in results.values()):
             reasons = (f"{concept.phrases[0]!r}: {result.reason}" for concept, result in results.items())
             log.info("task %s: %s", page.task.id, "; ".join(reasons))
-        meta = Picture(image_key(picture), self.version)
-        return [
-            region
-            for control in page.source.controls
-            for label in control.labels
-            for instance in results[label.concept].instances
-            for region in writer.write(instance, Target(page.source, page.number, control, label.value), meta)
-        ]
+        meta = Picture(picture.key, self.version)
+        with stage("encode"):
+            return [
+                region
+                for control in page.source.controls
+                for label in control.labels
+                for instance in results[label.concept].instances
+                for region in writer.write(instance, Target(page.source, page.number, control, label.value), meta)
+            ]
 
-    def _answer(self, asks: Sequence[Ask], task: Task, site: Site | None) -> list[Region]:
-        target = asks[0].target
-        page = _page_of(task, target)
-        picture = self._images.read(page.address, site, task.id)
-        meta, writer = Picture(image_key(picture), self.version), RegionWriter()
-        regions: list[Region] = []
-        for ask in asks:
-            for instance in self._ask(picture, ask):
-                self._metrics.instances.inc()
-                regions += writer.write(instance, ask.target, meta)
-        return regions
-
-    def _ask(self, picture: bytes, ask: Ask) -> Sequence[Instance]:
-        if isinstance(ask.prompt, Concept):
-            return self._segmenter.find(picture, [ask.prompt])[0].instances
-        return self._segmenter.outline(picture, ask.prompt)[:1]
-
-    def _read_ahead(self, pages: Sequence[Page], site: Site | None, deadline: float) -> Generator[bytes | Exception]:
+    def _read_ahead(
+        self, pages: Sequence[Page], site: Site | None, deadline: float, *, keep: bool
+    ) -> Generator[EncodedImage | Exception]:
         """The pictures in order, or what kept them from being read; a few are fetched before their turn.
 
         One that is still under way at the deadline (of ``time.monotonic``) is a TimeoutError.
         """
-        waiting: deque[Future[bytes | Exception]] = deque()
+        waiting: deque[Future[EncodedImage | Exception]] = deque()
         coming = iter(pages)
         try:
             while True:
                 while len(waiting) < _AHEAD and (page := next(coming, None)) is not None:
-                    waiting.append(self._readers.submit(self._read, page, site))
+                    waiting.append(self._readers.submit(self._read, page, site, keep=keep))
                 if not waiting:
                     return
-                try:
-                    yield waiting.popleft().result(max(0.0, deadline - time.monotonic()))
-                except TimeoutError as error:
-                    yield error
+                yield _arrived(waiting.popleft(), deadline)
         finally:
             for future in waiting:
                 future.cancel()
 
-    def _read(self, page: Page, site: Site | None) -> bytes | Exception:
+    def _read(self, page: Page, site: Site | None, *, keep: bool) -> EncodedImage | Exception:
         try:
-            return self._images.read(page.address, site, page.task.id)
+            return self._pictures.get(page.address, site, page.task.id, keep=keep)
         except Exception as error:  # noqa: BLE001 - it is raised where the picture is used
             return error
 
@@ -180,7 +174,8 @@ class Prelabeler:
         """The model version: the same in /setup, /versions and every prediction."""
         return self._segmenter.info().version
 
-    def _prediction(self, regions: list[Region]) -> Prediction:
+    def prediction(self, regions: list[Region]) -> Prediction:
+        """The regions of a task as Label Studio takes them."""
         return {"result": regions, "score": mean_score(regions), "model_version": self.version}
 
     def _fail(self, task: Task, error: Sam3Error) -> None:
@@ -200,12 +195,9 @@ def pages_of(task: Task, plan: Plan) -> list[Page]:
     return pages
 
 
-def _page_of(task: Task, target: Target) -> Page:
-    """The image a prompt was drawn on."""
-    value = task.data.get(target.source.key)
-    if not isinstance(value, list):
-        return Page(task, target.source, target.page, value)
-    number = target.page or 0
-    if number >= len(value):
-        raise ImageUnavailable(f"the prompt is on page {number} of {len(value)}")
-    return Page(task, target.source, number, value[number])
+def _arrived(coming: Future[EncodedImage | Exception], deadline: float) -> EncodedImage | Exception:
+    with stage("fetch"):
+        try:
+            return coming.result(max(0.0, deadline - time.monotonic()))
+        except TimeoutError as error:
+            return error

@@ -1,136 +1,194 @@
-"""What an annotator drew or typed becomes a prompt for the model and the control its answer goes to."""
+"""What an annotator drew or typed becomes asks: a prompt for the model, and where its answer goes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backend.bodies import ContextRegion
-from backend.labeling import Control, ImageSource, Output, Plan, readable, split_phrases
-from sam3_core import Box, Concept, Point, VisualPrompt
+from backend.labeling import Control, ImageSource, Plan
+from backend.marks import Mark, is_mark, read_marks
+from backend.typed import by_label, concept_of, typed_phrases
+from sam3_core import Box, Concept, Exemplar, Mask, Point, VisualPrompt
 from sam3_core.errors import InvalidPrompt
 
-_POINTS = ("keypointlabels", "keypoint")
-_BOXES = ("rectanglelabels", "rectangle")
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The image that prompts are about; page: its number where a task has a list of images."""
+
+    source: ImageSource
+    page: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What was drawn about one object, in pixels of the displayed image; may be negative points only."""
+
+    points: tuple[Point, ...] = ()
+    box: Box | None = None
+
+    def prompt(self, mask: Mask | None = None) -> VisualPrompt:
+        """The prompt; mask: the object as it was outlined before. Raises InvalidPrompt when it names nothing."""
+        if mask is None and self.box is None and not any(point.positive for point in self.points):
+            raise InvalidPrompt("only what the object is not was clicked: click on the object first")
+        return VisualPrompt(self.points, self.box, mask)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an answer goes: an image (and its page), a control on it and one of its labels."""
+    """Where an answer goes: an image (and its page), a control on it and one of its labels.
+
+    rotation: of the annotator's view, in degrees; the answer repeats it, coordinates are those of the unturned image.
+    """
 
     source: ImageSource
     page: int | None
     control: Control
     label: str
+    rotation: int | float = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One thing to ask the model, and where the answer goes."""
+    """One thing to ask the model, and where the answer goes.
 
-    prompt: VisualPrompt | Concept
-    target: Target
-
-
-def read_context(regions: Sequence[ContextRegion], plan: Plan) -> list[Ask]:
-    """The asks of an interactive request, all about one image; none when there is no prompt in it.
-
-    Typed text (the last one) asks for every instance, each phrase under the label it names. Clicks and a box ask for
-    one object under the clicked label. Raises InvalidPrompt, a sentence for the log, when a prompt cannot be used.
+    origins: ids of the regions it came from, oldest first. candidates: how many readings of a drawing are wanted.
     """
-    typed = [region for region in regions if region.type == "textarea"]
-    if typed:
-        return _read_text(typed[-1], plan)
-    drawn = [region for region in regions if region.type in _POINTS + _BOXES]
-    return [_read_drawing(drawn, plan)] if drawn else []
+
+    prompt: Drawing | Concept
+    target: Target
+    origins: tuple[str, ...] = ()
+    candidates: int = 1
 
 
-def _read_text(region: ContextRegion, plan: Plan) -> list[Ask]:
-    source = _source_of(region, plan)
-    text = region.value.get("text")
-    lines = text if isinstance(text, list) else [text]
-    phrases = [phrase for line in lines if isinstance(line, str) for phrase in split_phrases(line)]
-    asks = []
-    for phrase in phrases:
-        label = _label_for(phrase, source)
-        asks.append(Ask(Concept((phrase,)), Target(source, region.item_index, _control_for(label, source), label)))
+def find_place(regions: Sequence[ContextRegion], plan: Plan) -> Place | None:
+    """The image of the newest prompt on one that the plan knows; None when nothing was drawn or typed.
+
+    Raises InvalidPrompt, a sentence for the log, when all prompts are elsewhere.
+    """
+    prompts = [region for region in regions if is_mark(region) or typed_phrases(region, plan)]
+    for region in reversed(prompts):
+        if (source := plan.source(region.to_name)) is not None:
+            return Place(source, region.item_index)
+    if prompts:
+        raise InvalidPrompt(f"the prompt is on {prompts[-1].to_name!r}, which is no image with an output control")
+    return None
+
+
+def read_asks(regions: Sequence[ContextRegion], place: Place, plan: Plan, size: tuple[int, int]) -> list[Ask]:
+    """What to ask about the image at ``place``; prompts on other images are left out.
+
+    Typed text and exemplars ask for every instance, one ask for each label they mean. Other boxes ask for one object
+    each; clicks go to the nearest box of their label, or without one are about one object together.
+    size: ``(width, height)`` of the displayed image in pixels.
+    Raises InvalidPrompt, a sentence for the log, when a prompt cannot be used.
+    """
+    here = [region for region in regions if _is_at(region, place)]
+    marks: dict[str, list[Mark]] = {}
+    for mark in read_marks(here, size):
+        marks.setdefault(mark.label, []).append(mark)
+    return [
+        *_read_text(here, place, plan),
+        *(ask for label, drawn in marks.items() for ask in _read_label(label, drawn, place)),
+    ]
+
+
+def _is_at(region: ContextRegion, place: Place) -> bool:
+    return region.to_name == place.source.name and (region.item_index or 0) == (place.page or 0)
+
+
+def _read_text(regions: Sequence[ContextRegion], place: Place, plan: Plan) -> list[Ask]:
+    typed = [region for region in regions if typed_phrases(region, plan)]
+    phrases = [phrase for region in typed for phrase in typed_phrases(region, plan)]
+    return [
+        Ask(concept_of(label, wanted), _target(label.value, typed, place, ()), _ids(typed))
+        for label, wanted in by_label(phrases, place.source)
+    ]
+
+
+def _read_label(label: str, marks: Sequence[Mark], place: Place) -> list[Ask]:
+    """The asks of what was drawn with one label: its exemplars together, then one object after the other."""
+    shown = [mark for mark in marks if _exemplar(mark, place) is not None]
+    rest = [mark for mark in marks if _exemplar(mark, place) is None]
+    asks = [_read_exemplars(label, shown, place)] if shown else []
+    for group in _objects(rest):
+        regions = [mark.region for mark in group]
+        boxes = [mark.shape for mark in group if isinstance(mark.shape, Box)]
+        points = tuple(mark.shape for mark in group if isinstance(mark.shape, Point))
+        candidates = max(place.source.tool(region.from_name).candidates for region in regions)
+        drawing = Drawing(points, boxes[0] if boxes else None)
+        asks.append(Ask(drawing, _target(label, regions, place, _names(regions)), _ids(regions), candidates))
     return asks
 
 
-def _label_for(phrase: str, source: ImageSource) -> str:
-    """The label a typed phrase names: by its value or one of its phrases, else the only one there is."""
-    labels = {label.value: label for control in source.controls for label in control.labels}
-    wanted = readable(phrase)
-    for label in labels.values():
-        names = (readable(label.value), *(known.lower() for known in label.concept.phrases))
-        if wanted in names or phrase.lower() in names:
-            return label.value
-    if len(labels) == 1:
-        return next(iter(labels))
-    raise InvalidPrompt(f"the text {phrase!r} names none of the labels {', '.join(labels)}")
+def _read_exemplars(label: str, marks: Sequence[Mark], place: Place) -> Ask:
+    regions = [mark.region for mark in marks]
+    target = _target(label, regions, place, _names(regions))
+    filled = target.control.label(label)
+    phrases = [phrase for mark in marks for phrase in place.source.tool(mark.region.from_name).label(label).phrases]
+    exemplars = [
+        Exemplar(mark.shape, positive=_exemplar(mark, place) is True) for mark in marks if isinstance(mark.shape, Box)
+    ]
+    if not phrases and not any(exemplar.positive for exemplar in exemplars):
+        raise InvalidPrompt(f"only what {label!r} is not was shown: draw a box around one that it is")
+    return Ask(
+        Concept(
+            tuple(phrases),
+            tuple(exemplars),
+            negatives=filled.concept.negatives if filled else (),
+            threshold=filled.concept.threshold if filled else None,
+        ),
+        target,
+        _ids(regions),
+    )
 
 
-def _read_drawing(regions: Sequence[ContextRegion], plan: Plan) -> Ask:
-    first = regions[0]
-    source = _source_of(first, plan)
-    label = _label_of(first)
-    points = tuple(_point(region) for region in regions if region.type in _POINTS)
-    boxes = [_box(region) for region in regions if region.type in _BOXES]
-    prompt = VisualPrompt(points, boxes[-1] if boxes else None)
-    return Ask(prompt, Target(source, first.item_index, _control_for(label, source), label))
+def _exemplar(mark: Mark, place: Place) -> bool | None:
+    """True or False for a box that shows a concept, None for everything else."""
+    tool = place.source.tool(mark.region.from_name)
+    return tool.label(mark.label).exemplar if isinstance(mark.shape, Box) else None
 
 
-def _source_of(region: ContextRegion, plan: Plan) -> ImageSource:
-    source = plan.source(region.to_name)
-    if source is None:
-        raise InvalidPrompt(f"the prompt is on {region.to_name!r}, which is no image with an output control")
-    return source
+def _objects(marks: Sequence[Mark]) -> list[list[Mark]]:
+    """Marks by the object they are about: each box is one, a point goes to the box it lies in or is nearest to."""
+    boxes = [mark.shape for mark in marks if isinstance(mark.shape, Box)]
+    if not boxes:
+        return [list(marks)] if marks else []
+    groups: list[list[Mark]] = [[] for _ in boxes]
+    own = iter(groups)
+    for mark in marks:
+        if isinstance(mark.shape, Box):
+            next(own).append(mark)
+        else:
+            groups[_nearest(mark.shape, boxes)].append(mark)
+    return groups
 
 
-def _label_of(region: ContextRegion) -> str:
-    for key in (region.type, "labels"):
-        values = region.value.get(key)
-        if isinstance(values, list) and values and isinstance(values[0], str):
-            return values[0]
-    raise InvalidPrompt("the prompt carries no label: choose one before clicking")
+def _nearest(point: Point, boxes: Sequence[Box]) -> int:
+    """The index of the nearest box; of several around the point the smallest."""
+
+    def order(index: int) -> tuple[float, float]:
+        box = boxes[index]
+        dx = max(box.x0 - point.x, 0.0, point.x - box.x1)
+        dy = max(box.y0 - point.y, 0.0, point.y - box.y1)
+        return dx * dx + dy * dy, (box.x1 - box.x0) * (box.y1 - box.y0)
+
+    return min(range(len(boxes)), key=order)
 
 
-def _control_for(label: str, source: ImageSource) -> Control:
-    """The control that has the label; one that holds the outline before one that holds a box."""
-    having = [control for control in source.controls if control.label(label)]
+def _target(label: str, regions: Sequence[ContextRegion], place: Place, drawn_with: Iterable[str]) -> Target:
+    """Where answers to these regions go: the first control that has the label, those drawn with coming last."""
+    having = [control for control in place.source.controls if control.label(label)]
     if not having:
-        raise InvalidPrompt(f"no output control on {source.name!r} has the label {label!r}")
-    return min(having, key=lambda control: control.output is Output.RECTANGLE)
+        raise InvalidPrompt(f"no output control on {place.source.name!r} has the label {label!r}")
+    control = min(having, key=lambda control: control.name in drawn_with)
+    return Target(place.source, place.page, control, label, regions[-1].image_rotation or 0)
 
 
-def _point(region: ContextRegion) -> Point:
-    width, height = _size(region)
-    x, y = _numbers(region, "x", "y")
-    return Point(x * width / 100, y * height / 100, positive=region.is_positive is not False)
+def _names(regions: Sequence[ContextRegion]) -> tuple[str, ...]:
+    return tuple(region.from_name for region in regions)
 
 
-def _box(region: ContextRegion) -> Box:
-    """A rectangle, turned or not, as the upright box around it. It turns about its top left corner, clockwise."""
-    width, height = _size(region)
-    x, y, w, h = _numbers(region, "x", "y", "width", "height")
-    rotation = region.value.get("rotation")
-    angle = math.radians(rotation if isinstance(rotation, int | float) else 0.0)
-    left, top, across, down = x * width / 100, y * height / 100, w * width / 100, h * height / 100
-    cos, sin = math.cos(angle), math.sin(angle)
-    xs = [left + across * a * cos - down * b * sin for a in (0, 1) for b in (0, 1)]
-    ys = [top + across * a * sin + down * b * cos for a in (0, 1) for b in (0, 1)]
-    return Box(min(xs), min(ys), max(xs), max(ys))
-
-
-def _size(region: ContextRegion) -> tuple[int, int]:
-    if region.original_width is None or region.original_height is None:
-        raise InvalidPrompt("the prompt carries no original_width and original_height")
-    return region.original_width, region.original_height
-
-
-def _numbers(region: ContextRegion, *keys: str) -> list[float]:
-    values = [region.value.get(key) for key in keys]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        raise InvalidPrompt(f"a {region.type} prompt needs the numbers {', '.join(keys)}")
-    return [float(value) for value in values if value is not None]
+def _ids(regions: Sequence[ContextRegion]) -> tuple[str, ...]:
+    return tuple(region.id for region in regions if region.id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,32 +47,40 @@ class RegionWriter:
     def __init__(self) -> None:
         self._ids: set[str] = set()
 
-    def write(self, instance: Instance, target: Target, picture: Picture) -> list[Region]:
-        """The regions of one instance: one, or for polygons one per part; none for an empty mask."""
+    def write(
+        self, instance: Instance, target: Target, picture: Picture, *, region_id: str | None = None
+    ) -> list[Region]:
+        """The regions of one instance: one, or for polygons one per part; none for an empty mask.
+
+        region_id: the id of the region it takes the place of; further parts get it with ``-2``, ``-3`` behind.
+        Where the labels are a tag of their own, each region is two results of one id, as the editor stores them.
+        """
         mask = instance.mask
         if mask.area == 0:
             return []
         width, height = mask.frame
         common: Region = {
-            "from_name": target.control.name,
             "to_name": target.source.name,
-            "type": target.control.output.value,
             "original_width": width,
             "original_height": height,
-            "image_rotation": 0,
+            "image_rotation": target.rotation,
             "score": share(instance.score),
             "meta": {"text": [text for text in (instance.phrase, picture.version) if text]},
         }
         if target.page is not None:
             common["item_index"] = target.page
-        return [
-            {
-                "id": self._new_id(target, picture, mask, part),
-                **common,
-                "value": value | {common["type"]: [target.label]},
-            }
-            for part, value in enumerate(_values(target.control.output, mask))
-        ]
+        results: list[Region] = []
+        for part, value in enumerate(_values(target.control.output, mask)):
+            name = self._next_id(region_id) if region_id else self._new_id(target, picture, mask, part)
+            results += ({"id": name, **common, **rest} for rest in _labelled(value, target))
+        return results
+
+    def _next_id(self, region_id: str) -> str:
+        """The id, with the first number behind it that makes it new."""
+        names = itertools.chain((region_id,), (f"{region_id}-{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in self._ids)
+        self._ids.add(name)
+        return name
 
     def _new_id(self, target: Target, picture: Picture, mask: Mask, part: int) -> str:
         """16 letters and digits from everything that makes the region what it is."""
@@ -94,6 +103,16 @@ def share(score: float) -> float:
 def mean_score(regions: Sequence[Region]) -> float:
     """The mean of the regions' scores, 0..1: what Label Studio orders tasks by. 0 without regions."""
     return share(math.fsum(region["score"] for region in regions) / len(regions)) if regions else 0.0
+
+
+def _labelled(value: Region, target: Target) -> Iterator[Region]:
+    """What tells the results of one region apart: tag, type and value, with the label where it belongs."""
+    control, labels = target.control, [target.label]
+    if not control.labeler:
+        yield {"from_name": control.name, "type": control.output.value, "value": value | {control.output: labels}}
+        return
+    yield {"from_name": control.name, "type": control.output.plain, "value": value}
+    yield {"from_name": control.labeler, "type": "labels", "value": value | {"labels": labels}}
 
 
 def _values(output: Output, mask: Mask) -> Iterator[Region]:

@@ -39,6 +39,12 @@ class BackendSettings(CoreSettings):
     )
     fetch_seconds: float = Field(20.0, gt=0, description="longest time for fetching one image")
     max_image_mb: float = Field(64.0, gt=0, description="larger image files are refused, MiB")
+    image_cache_mb: float = Field(
+        256.0, ge=0, description="memory for the files of pictures that annotators work on, MiB"
+    )
+    store: Path | None = Field(
+        None, description="SQLite file for phrases that labels remember; without one they are kept until the end"
+    )
     max_request_mb: float = Field(64.0, gt=0, description="larger request bodies are refused, MiB")
     request_seconds: float = Field(
         90.0, gt=0, description="a batch stops after this time; Label Studio itself gives up after 100 s"
@@ -58,6 +64,11 @@ class BackendSettings(CoreSettings):
     def _drop_empty(cls, value: str | None) -> str | None:
         """Compose files pass unset variables on as empty strings."""
         return value.strip() or None if value else None
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _drop_empty_path(cls, value: object) -> object:
+        return value or None
 
     @field_validator("local_files_root", mode="before")
     @classmethod

@@ -87,7 +87,7 @@ def serve(
         str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines and containers.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 9090,
-    threads: Annotated[int, typer.Option(min=1, help="Requests answered at the same time.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, help="Requests answered at the same time.")] = 32,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -110,9 +110,11 @@ def serve(
     )
     _check_address(host, port)
     try:
+        from backend.phrases import Phrases
         from backend.server import run
     except ModuleNotFoundError as error:
         raise _not_installed(error, "local,label-studio") from None
+    Phrases(chosen.store).close()  # one that cannot be used is a sentence here, not a worker that dies
     report.show_start(Console(), chosen, host=host, port=port)
     run(chosen, host=host, port=port, threads=threads)
 

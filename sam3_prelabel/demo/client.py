@@ -59,8 +59,9 @@ class LabelStudioClient:
         return [int(task) for task in answer.task_ids]
 
     def connect(self, project: int, backend_url: str, title: str = "sam3-prelabel") -> Json:
-        """Connect an ML backend to the project; returns it as Label Studio describes it."""
-        return cast(Json, self.call("POST", "/api/ml", json={"project": project, "url": backend_url, "title": title}))
+        """Connect an ML backend to the project, for batches and clicks; returns it as Label Studio describes it."""
+        body = {"project": project, "url": backend_url, "title": title, "is_interactive": True}
+        return cast(Json, self.call("POST", "/api/ml", json=body))
 
     def backends(self, project: int) -> list[Json]:
         """The project's ML backends, asked anew for health and setup."""
@@ -83,3 +84,20 @@ class LabelStudioClient:
     def open_task(self, task: int) -> Json:
         """The task as the editor opens it: with no prediction stored, Label Studio asks the backend for one."""
         return cast(Json, self.call("GET", f"/api/tasks/{task}/"))
+
+    def ask(self, backend: int, task: int, prompts: Sequence[Json]) -> list[Json]:
+        """What the editor gets for these prompts, drawn or typed on the task: the regions that it would suggest.
+
+        backend: its id. Raises KeyError when the backend failed, which Label Studio answers with 200.
+        """
+        body = {"task": task, "context": {"result": list(prompts)}}
+        answer = self.call("POST", f"/api/ml/{backend}/interactive-annotating", json=body)
+        return cast(list[Json], answer["data"]["result"])
+
+    def annotate(self, task: int, result: Sequence[Json]) -> None:
+        """Submit an annotation."""
+        self.call("POST", f"/api/tasks/{task}/annotations/", json={"result": list(result)})
+
+    def annotations(self, task: int) -> list[Json]:
+        """The task's submitted annotations."""
+        return cast(list[Json], self.call("GET", f"/api/tasks/{task}/annotations/"))

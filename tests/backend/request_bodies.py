@@ -35,3 +35,47 @@ def predict_body(
         "label_config": config,
         "params": {"login": None, "password": None, "context": context},
     }
+
+
+def keypoint(x: float, y: float, label: str = "Circle", **more: Any) -> dict[str, Any]:
+    """A smart click as Label Studio 1.23's editor sends it; percent."""
+    return {
+        "id": "KtxRQZA2J9", "from_name": "kp", "to_name": "image", "type": "keypointlabels", "origin": "manual",
+        "original_width": 800, "original_height": 600, "image_rotation": 0, "is_positive": True,
+        "value": {"x": x, "y": y, "width": 0.23, "labels": [label], "keypointlabels": [label]},
+    } | more  # fmt: skip
+
+
+def rectangle(
+    x: float, y: float, width: float, height: float, label: str = "Circle", rotation: float = 0, **more: Any
+) -> dict[str, Any]:
+    """A smart box; percent, degrees."""
+    return {
+        "id": "YQFvsDPsTB", "from_name": "box", "to_name": "image", "type": "rectanglelabels", "origin": "manual",
+        "original_width": 800, "original_height": 600, "image_rotation": 270,
+        "value": {
+            "x": x, "y": y, "width": width, "height": height, "rotation": rotation, "rectanglelabels": [label],
+        },
+    } | more  # fmt: skip
+
+
+def text(*rows: str, **more: Any) -> dict[str, Any]:
+    """What was typed into a TextArea."""
+    return {
+        "id": "S9TF3qmWtE", "from_name": "prompt", "to_name": "image", "type": "textarea", "origin": "manual",
+        "value": {"text": list(rows)},
+    } | more  # fmt: skip
+
+
+def plain(region: dict[str, Any], label: str = "Circle") -> list[dict[str, Any]]:
+    """A click or box of a tag without labels: the shape, and the shape with the label of the ``Labels`` tag.
+
+    A click's shape has the label too, a box's has not.
+    """
+    kind = region["type"].removesuffix("labels")
+    shape = {key: region["value"][key] for key in region["value"] if not key.endswith("labels")}
+    labelled = shape | {"labels": [label]}
+    return [
+        region | {"type": kind, "value": labelled if kind == "keypoint" else shape},
+        region | {"type": "labels", "from_name": "label", "value": labelled},
+    ]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from sam3_core import (
     Concept,
     ConceptResult,
+    EncodedImage,
     FindOptions,
     Instance,
     Mask,
     ModelInfo,
     ModelState,
     OutlineOptions,
+    Point,
     VisualPrompt,
 )
 from sam3_core.demo.scenes import Scene, SceneObject
-from sam3_core.errors import BrokenImage
+from sam3_core.errors import BrokenImage, Dropped
+from sam3_core.types import CacheInfo
 
 VERSION = "sam3-scenes-test"
 
@@ -26,7 +31,11 @@ class SceneSegmenter:
     """A ``Segmenter`` that knows some scenes by the bytes of their files. Other bytes are a BrokenImage.
 
     A scene's phrase grammar stands for the text encoder; an object's size gives it its score, so that scores differ.
-    ``error`` is raised by every prompt while it is set; ``calls`` counts them.
+    A visual prompt with a mask gets the objects that the mask is mostly on, with those clicked and without those
+    clicked away, as one outline.
+    error: is raised by every prompt while it is set. device: whoever holds it keeps it from all others. queued: how
+    many came to it so far. calls: how many it worked for. prompts: the visual ones of them, in order. warmed: keys of
+    the images, in order.
     """
 
     def __init__(self) -> None:
@@ -34,32 +43,57 @@ class SceneSegmenter:
         self.state = ModelState.READY
         self.error: Exception | None = None
         self.calls = 0
+        self.device = threading.Lock()
+        self.queued = 0
+        self.cache = CacheInfo()
+        self.prompts: list[VisualPrompt] = []
+        self.warmed: list[str] = []
 
     def add(self, scene: Scene, format: str = "PNG") -> bytes:
         """Learn a scene; its file."""
         data = scene.encode(format)
-        self.scenes[hashlib.sha256(data).hexdigest()] = scene
+        self.scenes[EncodedImage(data).key] = scene
         return data
 
     def info(self) -> ModelInfo:
-        return ModelInfo(VERSION, self.state, "cpu", "float32")
+        return ModelInfo(VERSION, self.state, "cpu", "float32", cache=self.cache)
 
     def find(
-        self, image: bytes, concepts: Sequence[Concept], options: FindOptions | None = None
+        self, image: bytes | EncodedImage, concepts: Sequence[Concept], options: FindOptions | None = None
     ) -> list[ConceptResult]:
         scene = self._look(image)
         return [self._find(scene, concept, options or FindOptions()) for concept in concepts]
 
-    def outline(self, image: bytes, prompt: VisualPrompt, options: OutlineOptions | None = None) -> list[Instance]:
-        scene = self._look(image)
-        hits = [item for item in reversed(scene.objects) if _fits(item, prompt)]
-        return [Instance(Mask.from_full(item.mask), 0.9) for item in hits]
+    def outline(
+        self,
+        image: bytes | EncodedImage,
+        prompt: VisualPrompt,
+        options: OutlineOptions | None = None,
+        *,
+        wanted: Callable[[], bool] | None = None,
+    ) -> list[Instance]:
+        scene = self._look(image, wanted)
+        self.prompts.append(prompt)
+        whole = [Mask.from_full(mask) for mask in _meant(scene, prompt)]
+        thinner = [mask for one in whole for mask in (_worn(one, 1), _worn(one, 2))]
+        readings = (mask for mask in whole + thinner if mask.area)
+        return [Instance(mask, 0.9 - 0.1 * i) for i, mask in enumerate(readings)][
+            : (options or OutlineOptions()).candidates
+        ]
 
-    def _look(self, image: bytes) -> Scene:
-        self.calls += 1
+    def warm(self, image: bytes | EncodedImage) -> None:
+        self._look(image)
+        self.warmed.append(EncodedImage.of(image).key)
+
+    def _look(self, image: bytes | EncodedImage, wanted: Callable[[], bool] | None = None) -> Scene:
+        self.queued += 1
+        with self.device:
+            if wanted is not None and not wanted():
+                raise Dropped("a newer click")
+            self.calls += 1
         if self.error is not None:
             raise self.error
-        scene = self.scenes.get(hashlib.sha256(image).hexdigest())
+        scene = self.scenes.get(EncodedImage.of(image).key)
         if scene is None:
             raise BrokenImage("the bytes are no picture")
         return scene
@@ -82,10 +116,38 @@ def score_of(item: SceneObject) -> float:
     return 0.6 + min(0.35, share)
 
 
+def _meant(scene: Scene, prompt: VisualPrompt) -> list[np.ndarray]:
+    """The outlines that a prompt means, ``(H, W)`` bool, top object first."""
+    if prompt.mask is None:
+        return [item.mask for item in reversed(scene.objects) if _fits(item, prompt)]
+    before = prompt.mask.full()
+    stays = [item for item in scene.objects if (item.mask & before).sum() > item.mask.sum() / 2]
+    more = [item for item in scene.objects if any(p.positive and _under(item, p) for p in prompt.points)]
+    less = [item for item in scene.objects if any(not p.positive and _under(item, p) for p in prompt.points)]
+    kept = [item.mask for item in [*stays, *more] if not any(item is other for other in less)]
+    return [np.logical_or.reduce(kept)] if kept else []
+
+
 def _fits(item: SceneObject, prompt: VisualPrompt) -> bool:
     if prompt.box is not None:
         return Mask.from_full(item.mask).iou(_filled(item, prompt)) > 0.3
-    return all(bool(item.mask[int(p.y), int(p.x)]) == p.positive for p in prompt.points)
+    return all(_under(item, point) == point.positive for point in prompt.points)
+
+
+def _under(item: SceneObject, point: Point) -> bool:
+    height, width = item.mask.shape
+    inside = 0 <= point.x < width and 0 <= point.y < height
+    return inside and bool(item.mask[int(point.y), int(point.x)])
+
+
+def _worn(mask: Mask, pixels: int) -> Mask:
+    """The mask without its outermost pixels."""
+    full = np.pad(mask.full(), pixels)
+    for _ in range(pixels):
+        inner = np.zeros_like(full)
+        inner[1:-1, 1:-1] = full[1:-1, 1:-1] & full[:-2, 1:-1] & full[2:, 1:-1] & full[1:-1, :-2] & full[1:-1, 2:]
+        full = inner
+    return Mask.from_full(full[pixels:-pixels, pixels:-pixels])
 
 
 def _filled(item: SceneObject, prompt: VisualPrompt) -> Mask:

@@ -17,7 +17,7 @@ from scene_segmenter import VERSION, SceneSegmenter, score_of
 from backend.app import create_app
 from backend.model import Runtime, Sam3Backend
 from backend.settings import BackendSettings
-from sam3_core import Mask
+from sam3_core import EncodedImage, Mask
 from sam3_core.demo.scenes import Scene
 from sam3_core.errors import InvalidInput, NotReady
 
@@ -79,8 +79,8 @@ def test_a_defect_on_one_image_leaves_its_task_open_and_the_others_done(
     images = [data_url(oracle.add(scene)) for scene in scenes]
     real = oracle.find
 
-    def find(image: bytes, *rest: Any) -> Any:
-        if image == scenes[1].encode("PNG"):
+    def find(image: EncodedImage, *rest: Any) -> Any:
+        if image.data == scenes[1].encode("PNG"):
             raise RuntimeError("CUDA out of memory")
         return real(image, *rest)
 
@@ -126,7 +126,7 @@ def test_a_model_that_stops_half_way_keeps_what_was_done(
     images = [data_url(oracle.add(scene)) for scene in scenes]
     real = oracle.find
 
-    def find(image: bytes, *rest: Any) -> Any:
+    def find(image: EncodedImage, *rest: Any) -> Any:
         if oracle.calls == 1:
             raise NotReady("busy")
         return real(image, *rest)
@@ -160,7 +160,7 @@ def test_images_are_read_ahead_while_the_model_works(
         site.routes["/public/1.png"] = lambda _: (arrived.set(), (200, {}, second))[1]
         real = oracle.find
 
-        def find(image: bytes, *rest: Any) -> Any:
+        def find(image: EncodedImage, *rest: Any) -> Any:
             assert arrived.wait(30)
             return real(image, *rest)
 

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from editor import Editor, bare, bounds, brush, spot
 from label_studio_sdk.converter.brush import decode_rle
 from request_bodies import data_url, predict_body
 
@@ -52,3 +53,64 @@ def test_regions_stand_on_the_objects(segmenter: LocalSegmenter, scene: Callable
             total += 1
     assert hits >= 0.8 * total
     assert hits >= 0.7 * found
+
+
+# ---- the interactive loop ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def editors(segmenter: LocalSegmenter, scene: Callable[..., Scene]) -> list[tuple[Editor, Scene]]:
+    """An annotator on each of some pictures, all of one backend."""
+    client = create_app(BackendSettings(), segmenter).test_client()
+    scenes = [scene(seed, objects=(2, 4), long_side=(300, 500)) for seed in SEEDS[:4]]
+    images = [data_url(one.encode(), "image/jpeg") for one in scenes]
+    return [(Editor(client, image, task=i), one) for i, (image, one) in enumerate(zip(images, scenes, strict=True))]
+
+
+def test_first_click_second_click_and_alt_click_on_what_was_accepted(editors: list[tuple[Editor, Scene]]) -> None:
+    """The first click is on the object; a negative one beside it keeps its id and does not make it worse."""
+    first, second, edited, total = 0, 0, 0, 0
+    for editor, scene in editors:
+        for item in scene.objects:
+            truth = Mask.from_full(item.mask)
+            found = editor.click(*spot(item, scene))
+            first += found != [] and brush(found[0]).iou(truth) > 0.7
+            again = editor.click(*bare(scene), positive=False)
+            second += again != [] and brush(again[0]).iou(truth) > 0.7
+            assert {region["id"] for region in again} <= {region["id"] for region in found}
+            editor.accept()
+            total += 1
+        known = {region["id"] for region in editor.accepted}
+        for region in list(editor.accepted):
+            mask = brush(region)
+            x, y = mask.x + np.flatnonzero(mask.bits[0])[0], mask.y
+            found = editor.click((x + 0.5) * 100 / scene.width, (y + 0.5) * 100 / scene.height, positive=False)
+            edited += found != [] and found[0]["id"] in known
+            editor.reject()
+    assert first >= 0.8 * total
+    assert second >= 0.8 * total
+    assert edited >= 0.8 * total
+
+
+def test_boxes_and_typed_text(editors: list[tuple[Editor, Scene]]) -> None:
+    boxed, typed, total = 0, 0, 0
+    for editor, scene in editors:
+        for item in scene.objects:
+            found = editor.box(*bounds(item, scene))
+            boxed += found != [] and brush(found[0]).iou(Mask.from_full(item.mask)) > 0.7
+            editor.accept()
+            regions = editor.type(f"{item.color} {item.shape}")
+            typed += any(brush(region).iou(Mask.from_full(item.mask)) > 0.7 for region in regions)
+            editor.reject()
+            total += 1
+    assert boxed >= 0.8 * total
+    assert typed >= 0.7 * total
+
+
+def test_an_opened_task_leaves_nothing_to_encode(editors: list[tuple[Editor, Scene]]) -> None:
+    """After the request that opening a task sends, the first click meets neither the decoder nor the encoder."""
+    editor, scene = editors[0]
+    editor.client.post("/predict", json=predict_body([editor.task], editor.config))
+    assert editor.click(*spot(scene.objects[0], scene))
+    assert editor.timing.keys().isdisjoint({"decode", "vision"})
+    assert {"parse", "fetch", "model", "masks", "encode"} <= editor.timing.keys()

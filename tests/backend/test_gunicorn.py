@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from editor import Editor, OverHttp, bare, brush, spot
 from request_bodies import CONFIG, data_url, predict_body
 from scene_segmenter import VERSION, SceneSegmenter
 
+from sam3_core import Mask
 from sam3_core.demo.scenes import render_scene
 
 # The segmenter is made where the real one is: in the worker, after the fork. It notes in which process.
@@ -38,6 +41,14 @@ def make(settings):
 
 backend.server.LocalSegmenter = make
 backend.server.run(BackendSettings(), host="127.0.0.1", port=int(sys.argv[1]), threads=4)
+"""
+# Nothing of it replaced: the demo checkpoint, on two CPU threads.
+DEMO = """
+import sys, torch
+import backend.server
+from backend.settings import BackendSettings
+torch.set_num_threads(2)
+backend.server.run(BackendSettings(), host="127.0.0.1", port=int(sys.argv[1]), threads=32)
 """
 
 
@@ -118,3 +129,46 @@ def test_a_port_that_is_taken_ends_the_process(tmp_path: Path) -> None:
             check=False,
         )
     assert run.returncode != 0
+
+
+def test_eight_annotators_click_at_once(tmp_path: Path) -> None:
+    """Real weights behind a real server: everybody gets the outline of the own object, and refines it."""
+    log = tmp_path / "log"
+    scenes = [render_scene(seed, objects=(2, 4), size=(320, 240)) for seed in range(500, 504)]
+    with server(DEMO, log, SAM3_DEVICE="cpu") as (url, _):
+        editors = [
+            Editor(OverHttp(url), data_url(scenes[i % 4].encode(), "image/jpeg"), task=i % 4, name=f"annotator {i} ")
+            for i in range(8)
+        ]
+
+        def annotate(number: int) -> tuple[bool, bool]:
+            editor, scene = editors[number], scenes[number % 4]
+            item = scene.objects[-1 - number // 4]
+            first = editor.click(*spot(item, scene))
+            second = editor.click(*bare(scene), positive=False)
+            good = bool(second) and brush(second[0]).iou(Mask.from_full(item.mask)) > 0.7
+            return good, [region["id"] for region in first] == [region["id"] for region in second]
+
+        with ThreadPoolExecutor(9) as pool:
+            done = [pool.submit(annotate, number) for number in range(8)]
+            assert requests.get(f"{url}/health", timeout=30).json()["status"] == "UP"
+            results = [one.result() for one in done]
+        assert sum(good for good, _ in results) >= 6
+        assert sum(same for _, same in results) >= 7
+        assert {"parse", "fetch", "queue", "model", "masks", "encode", "total"} <= editors[0].timing.keys()
+        text = requests.get(f"{url}/metrics", timeout=5).text
+        assert "sam3_interactive_seconds_count 16.0" in text
+        assert "sam3_superseded_clicks_total 0.0" in text
+        assert 'sam3_embedding_cache_entries{tier="device"} 8.0' in text  # two heads, four pictures
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_request_of_three_megabytes_through_the_server(tmp_path: Path) -> None:
+    scene = render_scene(500, objects=(2, 4), size=(320, 240))
+    masks = [{"id": f"r{i}", "value": {"rle": [99] * 45_000, "brushlabels": ["Thing"]}} for i in range(20)]
+    with server(DEMO, tmp_path / "log", SAM3_DEVICE="cpu") as (url, _):
+        editor = Editor(OverHttp(url), data_url(scene.encode(), "image/jpeg"))
+        editor.task["annotations"] = [{"id": 1, "result": masks}]
+        assert len(json.dumps(editor.body())) > 3_000_000
+        (found,) = editor.click(*spot(scene.objects[-1], scene))
+    assert brush(found).iou(Mask.from_full(scene.objects[-1].mask)) > 0.7

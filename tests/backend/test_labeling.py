@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +47,13 @@ def labels(attributes: str, tag: str = "PolygonLabels") -> tuple[Label, ...]:
     ],
 )
 def test_a_label_and_what_is_looked_for(attributes: str, value: str, concept: Concept) -> None:
-    assert labels(attributes) == (Label(value, concept),)
+    (label,) = labels(attributes)
+    assert (label.value, label.concept) == (value, concept)
+
+
+def test_other_names_of_a_label() -> None:
+    (label,) = labels('value="Car" alias="c" predicted_values="auto, , passenger car ,"')
+    assert label == Label("c", Concept(("c",)), shown="Car", predicted=("auto", "passenger car"))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +122,11 @@ def test_two_images_have_their_own_controls_and_one_control_may_have_both() -> N
     ]
 
 
+ATTRIBUTES = [
+    "smart", "smartOnly", "exemplar", "candidates", "prompt", "negative_prompt", "threshold", "predicted_values",
+    "remember_prompt",
+]  # fmt: skip
+TOOLS = ["KeyPointLabels", "RectangleLabels", "KeyPoint", "Rectangle", "TextArea"]
 PROMPTS = '<KeyPointLabels name="k" toName="image" smart="true"><Label value="car"/></KeyPointLabels>'
 
 
@@ -131,6 +145,121 @@ def test_boxes_for_prompting_are_not_filled(rectangle: str, other: bool, outputs
     if other:
         body += '<BrushLabels name="b" toName="image" smart="true"><Label value="car"/></BrushLabels>'
     assert [control.name for control in read_plan(config(body)).sources[0].controls] == outputs
+
+
+@pytest.mark.parametrize(
+    ("tags", "outputs"),
+    [
+        ('<RectangleLabels name="a" {} smart="true"/><RectangleLabels name="b" {} smart="true"/>', ["a", "b"]),
+        ('<RectangleLabels name="a" {} exemplar="true"/><RectangleLabels name="b" {} exemplar="negative"/>', ["a"]),
+        ('<RectangleLabels name="a" {} exemplar="true"/><BrushLabels name="b" {}/>', ["b"]),
+        ('<RectangleLabels name="a" {} exemplar="false"/><BrushLabels name="b" {}/>', ["a", "b"]),
+        ('<RectangleLabels name="a" {} exemplar="maybe"/><BrushLabels name="b" {}/>', ["a", "b"]),
+        ('<RectangleLabels name="a" {} smart="true"/><BrushLabels name="b" {} smartOnly="true"/>', ["a"]),
+    ],
+)
+def test_where_there_are_only_boxes_for_prompting_the_answers_go_to_them(tags: str, outputs: list[str]) -> None:
+    body = re.sub(r"<(\w+) ([^>]*)/>", r'<\1 \2><Label value="car"/></\1>', tags.format(*['toName="image"'] * 2))
+    assert [control.name for control in read_plan(config(body)).sources[0].controls] == outputs
+
+
+PLAIN_LABELS = '<Labels name="l" toName="image"><Label value="car" prompt="lorry"/><Label value="bus"/></Labels>'
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("tag", ["Polygon", "Brush", "Rectangle", "Bitmask"])
+def test_tags_without_labels_take_those_of_a_labels_tag(tag: str, before: bool) -> None:
+    shape = f'<{tag} name="shape" toName="image"/>'
+    (source,) = read_plan(config(PLAIN_LABELS + shape if before else shape + PLAIN_LABELS)).sources
+    (control,) = source.controls
+    assert (control.name, control.labeler, control.output.plain) == ("shape", "l", tag.lower())
+    assert [(label.value, label.concept.phrases) for label in control.labels] == [
+        ("car", ("lorry",)),
+        ("bus", ("bus",)),
+    ]
+
+
+def test_only_labels_of_the_same_image_go_with_a_shape() -> None:
+    text = '<Text name="t" value="$t"/><Labels name="n" toName="t"><Label value="noun"/></Labels>'
+    shape = '<Polygon name="shape" toName="image"/>'
+    assert "no PolygonLabels" in read_plan(config(text + shape)).problem
+    (source,) = read_plan(config(text + shape + PLAIN_LABELS)).sources
+    assert [label.value for label in source.labels] == ["car", "bus"]
+
+
+def test_several_labels_tags_and_a_plain_prompt_box() -> None:
+    other = '<Labels name="m" toName="image"><Label value="dog"/></Labels>'
+    boxes, shape = '<Rectangle name="box" toName="image" smart="true"/>', '<Brush name="b" toName="image"/>'
+    (source,) = read_plan(config(boxes + shape + PLAIN_LABELS + other)).sources
+    assert [(control.name, control.labeler) for control in source.controls] == [("b", "l"), ("b", "m")]
+    (source,) = read_plan(config(boxes + PLAIN_LABELS + other)).sources
+    assert [(control.name, control.labeler) for control in source.controls] == [("box", "l"), ("box", "m")]
+
+
+def test_controls_and_labels_are_in_the_order_of_the_config() -> None:
+    (source,) = read_plan(
+        config(
+            '<RectangleLabels name="r" toName="image"><Label value="b"/></RectangleLabels>'
+            '<View><PolygonLabels name="p" toName="image"><Label value="a"/><Label value="b" prompt="x"/>'
+            '</PolygonLabels></View><BitmaskLabels name="m" toName="image"><Label value="c"/></BitmaskLabels>'
+        )
+    ).sources
+    assert [control.name for control in source.controls] == ["r", "p", "m"]
+    assert [(label.value, label.concept.phrases) for label in source.labels] == [
+        ("b", ("b",)), ("a", ("a",)), ("c", ("c",)),
+    ]  # fmt: skip
+
+
+OUTPUT = '<BrushLabels name="b" toName="image"><Label value="car"/></BrushLabels>'
+
+
+@pytest.mark.parametrize(
+    ("body", "interactive"),
+    [
+        ("", False),
+        ('<TextArea name="t" toName="image"/>', False),
+        ('<KeyPointLabels name="k" toName="image"><Label value="car"/></KeyPointLabels>', True),
+        ('<KeyPointLabels name="k" toName="image" smart="false"><Label value="car"/></KeyPointLabels>', False),
+        ('<KeyPoint name="k" toName="image"/>', True),
+        ('<RectangleLabels name="r" toName="image"><Label value="car"/></RectangleLabels>', False),
+        ('<RectangleLabels name="r" toName="image" smart="true"><Label value="car"/></RectangleLabels>', True),
+        ('<RectangleLabels name="r" toName="image" exemplar="true"><Label value="car"/></RectangleLabels>', True),
+        ('<RectangleLabels name="r" toName="image"><Label value="car" exemplar="negative"/></RectangleLabels>', True),
+        ('<Rectangle name="r" toName="image" smartOnly="true"/>', True),
+        ('<Image name="other" value="$other"/><KeyPoint name="k" toName="other"/>', False),
+    ],
+)
+def test_whether_prompts_can_be_drawn(body: str, interactive: bool) -> None:
+    assert read_plan(config(OUTPUT + body)).interactive is interactive
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "remembers"),
+    [("", "", False), ("true", "", True), ("", "true", True), ("false", "true", False), ("TRUE", "false", True)],
+)
+@pytest.mark.parametrize("plain", [False, True])
+def test_labels_that_remember(label: str, text: str, remembers: bool, plain: bool) -> None:
+    def said(value: str) -> str:
+        return value and f'remember_prompt="{value}"'
+
+    tag = "Labels" if plain else "BrushLabels"
+    body = (
+        f'<{tag} name="l" toName="image"><Label value="car" {said(label)}/></{tag}><Brush name="b" toName="image"/>'
+    )
+    body += f'<TextArea name="t" toName="image" {said(text)}/>'
+    (control,) = read_plan(config(body)).sources[0].controls
+    assert control.labels[0].remember is remembers
+
+
+@given(
+    st.dictionaries(st.sampled_from(ATTRIBUTES), st.text(alphabet="tru e1-.;,$é", max_size=6)), st.sampled_from(TOOLS)
+)
+def test_any_attributes_are_a_plan(attributes: dict[str, str], tag: str) -> None:
+    said = " ".join(f'{name}="{value}"' for name, value in attributes.items())
+    body = f'<{tag} name="x" toName="image" {said}><Label value="car" {said}/></{tag}>'
+    (source,) = read_plan(config(OUTPUT + PLAIN_LABELS + body)).sources
+    assert "b" in [control.name for control in source.controls]
+    assert all(1 <= tool.candidates <= 3 for tool in source.tools)
 
 
 BOMB = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10 if i else "ha" * 10}">' for i in range(12))
@@ -172,3 +301,16 @@ def test_a_bad_threshold_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -
     labels('value="lorry" threshold="lots"')
     assert "lorry" in caplog.text
     assert "lots" in caplog.text
+
+
+def test_the_configs_to_copy_say_what_they_mean(caplog: pytest.LogCaptureFixture) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "label-studio.md").read_text(encoding="utf-8")
+    batch, prompts, plain = (read_plan(xml) for xml in re.findall(r"```xml\n(.*?)```", docs, re.DOTALL))
+    assert [plan.problem for plan in (batch, prompts, plain)] == [""] * 3
+    assert [plan.interactive for plan in (batch, prompts, plain)] == [False, True, True]
+    (source,) = prompts.sources
+    assert [control.name for control in source.controls] == ["mask"]
+    assert [source.tool(name).label("car").exemplar for name in ("box", "like", "unlike")] == [None, True, False]
+    assert [label.remember for label in source.labels] == [True, False]
+    assert [(control.name, control.labeler) for control in plain.sources[0].controls] == [("outline", "label")]
+    assert not caplog.text

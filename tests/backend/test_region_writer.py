@@ -26,6 +26,12 @@ CONFIG = "<View><Image name='image' valueList='$pages'/>{}</View>".format(
     "".join(f"<{t} name='{t}' toName='image'><Label value='Car'/><Label value='bus'/></{t}>" for t in TAGS)
 )
 SOURCE = read_plan(CONFIG).sources[0]
+SHAPES = ("Polygon", "Brush", "Rectangle", "Bitmask")
+PLAIN_CONFIG = (
+    "<View><Image name='image' value='$image'/>"
+    "<Labels name='label' toName='image'><Label value='Car'/><Label value='bus'/></Labels>{}</View>"
+).format("".join(f"<{shape} name='{shape}' toName='image'/>" for shape in SHAPES))
+PLAIN = read_plan(PLAIN_CONFIG).sources[0]
 PICTURE = Picture("key", "model-1")
 
 
@@ -87,6 +93,27 @@ def test_any_mask_and_score_pass_the_validator_of_label_studio(full: np.ndarray,
     for region in result:
         assert all(0 <= v <= 100 for point in region["value"].get("points", ()) for v in point)
         assert all(0 <= region["value"].get(key, 0) <= 100 for key in ("x", "y", "width", "height"))
+
+
+@given(bits)
+def test_tags_without_labels_are_filled_as_the_editor_stores_them(full: np.ndarray) -> None:
+    """Shape and label are two results of one id, both with the geometry: without it the validator refuses labels."""
+    mask, writer = Mask.from_full(full), RegionWriter()
+    for one, labelled in zip(PLAIN.controls, SOURCE.controls, strict=True):
+        instance, target = Instance(mask, 0.5), Target(PLAIN, None, one, "bus")
+        result = writer.write(instance, target, PICTURE)
+        prediction = {"result": result, "score": mean_score(result), "model_version": "model-1"}
+        assert LabelInterface(PLAIN_CONFIG).validate_prediction(prediction, return_errors=True) == []
+        shapes, labels = result[::2], result[1::2]
+        assert [region["type"] for region in shapes] == [one.name.lower()] * len(shapes)
+        assert [region["id"] for region in shapes] == [region["id"] for region in labels]
+        assert len({region["id"] for region in shapes}) == len(shapes) == len(labels)
+        assert {(region["from_name"], region["type"]) for region in labels} <= {("label", "labels")}
+        assert all(region["score"] == 0.5 for region in result)
+        expected = RegionWriter().write(instance, Target(SOURCE, None, labelled, "bus"), PICTURE)
+        for shape, label, whole in zip(shapes, labels, expected, strict=True):
+            assert shape["value"] | {labelled.output.value: ["bus"]} == whole["value"]
+            assert label["value"] == shape["value"] | {"labels": ["bus"]}
 
 
 @given(bits)
@@ -190,3 +217,31 @@ def test_a_score_is_always_a_share(score: float) -> None:
 def test_the_score_of_a_prediction_is_the_mean() -> None:
     assert mean_score([]) == 0.0
     assert mean_score([{"score": 0.5}, {"score": 0.9}]) == pytest.approx(0.7)
+
+
+def test_the_answer_repeats_the_rotation_of_the_view() -> None:
+    target = Target(SOURCE, None, control(Output.BRUSH), "Car", 270)
+    (region,) = RegionWriter().write(Instance(ring, 0.5, "red car"), target, PICTURE)
+    (upright,) = write(ring, Output.BRUSH)
+    assert region == upright | {"image_rotation": 270}
+
+
+def test_a_region_that_is_edited_keeps_its_id_and_its_parts_get_new_ones() -> None:
+    writer = RegionWriter()
+
+    def ids(output: Output, region_id: str | None) -> list[str]:
+        target = Target(SOURCE, None, control(output), "Car")
+        return [region["id"] for region in writer.write(Instance(parts, 0.5), target, PICTURE, region_id=region_id)]
+
+    assert ids(Output.POLYGON, "a") == ["a", "a-2"]
+    assert ids(Output.BRUSH, "a") == ["a-3"]
+    assert ids(Output.POLYGON, "a-2") == ["a-2-2", "a-2-3"]
+    assert ids(Output.POLYGON, "a") == ["a-4", "a-5"]
+    free = ids(Output.POLYGON, None)
+    assert ids(Output.POLYGON, free[0]) == [f"{free[0]}-2", f"{free[0]}-3"]
+
+
+def test_both_results_of_a_region_that_is_edited_keep_its_id() -> None:
+    target = Target(PLAIN, None, PLAIN.controls[0], "Car")
+    regions = RegionWriter().write(Instance(parts, 0.5), target, PICTURE, region_id="a")
+    assert [region["id"] for region in regions] == ["a", "a", "a-2", "a-2"]

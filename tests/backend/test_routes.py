@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from label_studio_stand_in import label_studio
 from prometheus_client.parser import text_string_to_metric_families
 from request_bodies import CONFIG, data_url, predict_body
 from scene_segmenter import VERSION, SceneSegmenter
@@ -21,6 +22,7 @@ from backend.settings import BackendSettings
 from sam3_core import ModelState
 from sam3_core.demo.scenes import Scene
 from sam3_core.errors import ModelUnavailable, NotReady
+from sam3_core.types import CacheInfo, CacheTier
 
 SETUP = {
     "project": "1.1795263632",
@@ -168,19 +170,22 @@ GOOD = predict_body([{"id": 1, "data": {"image": "x"}}])
         ("/predict", GOOD | {"tasks": None}, "tasks"),
         ("/predict", GOOD | {"tasks": "all"}, "tasks"),
         ("/predict", GOOD | {"tasks": {"id": 1}}, "tasks"),
-        ("/predict", GOOD | {"tasks": [5]}, "tasks.0"),
-        ("/predict", GOOD | {"tasks": [{"id": 1}]}, "tasks.0.data"),
-        ("/predict", GOOD | {"tasks": [{"id": 1, "data": []}]}, "tasks.0.data"),
-        ("/predict", GOOD | {"tasks": [{"id": [1], "data": {}}]}, "tasks.0.id"),
+        ("/predict", GOOD | {"tasks": [5]}, "$.tasks[0]"),
+        ("/predict", GOOD | {"tasks": [{"id": 1}]}, "`data` - at `$.tasks[0]"),
+        ("/predict", GOOD | {"tasks": [{"id": 1, "data": []}]}, "$.tasks[0].data"),
+        ("/predict", GOOD | {"tasks": [{"id": [1], "data": {}}]}, "$.tasks[0].id"),
         ("/predict", GOOD | {"label_config": {}}, "label_config"),
         ("/predict", GOOD | {"params": 5}, "params"),
         ("/predict", GOOD | {"params": {"context": [1]}}, "params.context"),
         ("/predict", GOOD | {"params": {"context": {"result": {}}}}, "params.context.result"),
-        ("/predict", GOOD | {"params": {"context": {"result": [{"value": 5}]}}}, "params.context.result.0.value"),
-        ("/predict", GOOD | {"params": {"context": {"result": [{"original_width": 0}]}}}, "original_width"),
+        ("/predict", GOOD | {"params": {"context": {"result": [{"value": 5}]}}}, "params.context.result[0].value"),
+        ("/predict", GOOD | {"params": {"context": {"result": [{"item_index": -1}]}}}, "item_index"),
+        ("/predict", GOOD | {"params": {"context": {"event": 5}}}, "event"),
         ("/webhook", {"project": PROJECT}, "action"),
         ("/webhook", {"action": 5, "project": PROJECT}, "action"),
         ("/webhook", {"action": "START_TRAINING", "project": [1]}, "project"),
+        ("/webhook", {"action": "ANNOTATION_CREATED", "annotation": 5}, "annotation"),
+        ("/webhook", {"action": "ANNOTATION_CREATED", "annotation": {"result": {}}}, "annotation"),
     ],
 )
 def test_wrong_types_and_missing_keys_name_the_field(
@@ -331,3 +336,27 @@ def test_metrics_count_what_happened(client: FlaskClient, oracle: SceneSegmenter
     assert counted["sam3_predict_seconds_count",] == 1
     assert counted["sam3_model_state", "ready"] == 1
     assert counted["sam3_model_state", "loading"] == 0
+
+
+def test_metrics_of_the_caches_are_asked_at_the_scrape(
+    client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]
+) -> None:
+    with label_studio() as site:
+        site.files["/public/a.png"] = oracle.add(scenes[0])
+        body = predict_body([{"id": 1, "data": {"image": f"{site.url}/public/a.png"}}])
+        for _ in range(3):
+            client.post("/predict", json=body)
+    oracle.cache = CacheInfo(5, 3, CacheTier(1000, 2, 1), CacheTier(500, 1, 4))
+    counted = samples(client)
+    assert counted["sam3_image_cache_hits_total",] == 2
+    assert counted["sam3_image_cache_misses_total",] == 1
+    assert counted["sam3_image_cache_bytes",] == len(scenes[0].encode("PNG"))
+    assert counted["sam3_image_cache_entries",] == 1
+    name = "sam3_embedding_cache"
+    assert (counted[f"{name}_hits_total",], counted[f"{name}_misses_total",]) == (5, 3)
+    for tier, state in (("device", oracle.cache.device), ("host", oracle.cache.host)):
+        assert counted[f"{name}_bytes", tier] == state.bytes
+        assert counted[f"{name}_entries", tier] == state.entries
+        assert counted[f"{name}_evictions_total", tier] == state.evictions
+    assert counted["sam3_superseded_clicks_total",] == 0
+    assert counted["sam3_interactive_seconds_count",] == 0

@@ -1,0 +1,65 @@
+"""What attributes of a labeling config's tags say. Bad values are ignored, with a line in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+Attributes = Mapping[str, str]
+
+_EXEMPLARS: dict[str, bool | None] = {"": None, "false": None, "true": True, "positive": True, "negative": False}
+
+
+def is_true(attributes: Attributes, name: str, default: bool = False) -> bool:
+    """Whether an attribute says "true", in any case; ``default`` where it is missing."""
+    text = attributes.get(name)
+    return default if text is None else text.strip().lower() == "true"
+
+
+def split_phrases(text: str | None) -> tuple[str, ...]:
+    """The phrases of a text, between semicolons and line ends; empty ones dropped."""
+    return tuple(part.strip() for part in re.split(r"[;\r\n]", text or "") if part.strip())
+
+
+def split_words(text: str | None) -> tuple[str, ...]:
+    """The words of a list, between commas; empty ones dropped."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def read_threshold(owner: str, attributes: Attributes) -> float | None:
+    """``threshold``, 0..1; None where it is missing or no such number."""
+    text = attributes.get("threshold")
+    if text is None:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if 0.0 <= threshold <= 1.0:
+        return threshold
+    log.warning('%s: threshold="%s" is not a number between 0 and 1 and is ignored', owner, text)
+    return None
+
+
+def read_candidates(owner: str, attributes: Attributes) -> int:
+    """``candidates``, 1..3; 1 where it is missing or no such number."""
+    text = attributes.get("candidates")
+    if text is None or text.strip() in ("1", "2", "3"):
+        return int(text or 1)
+    log.warning('%s: candidates="%s" is not 1, 2 or 3 and is ignored', owner, text)
+    return 1
+
+
+def read_exemplar(owner: str, attributes: Attributes, default: bool | None = None) -> bool | None:
+    """``exemplar``: True, False for "negative", None for "false"; ``default`` where it says nothing."""
+    text = attributes.get("exemplar")
+    if text is None:
+        return default
+    known = text.strip().lower()
+    if known not in _EXEMPLARS:
+        log.warning('%s: exemplar="%s" is not true, negative or false and is ignored', owner, text)
+        return default
+    return _EXEMPLARS[known]
