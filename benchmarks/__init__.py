@@ -1,0 +1,1 @@
+"""What we measure, side by side with what a user would otherwise run."""
