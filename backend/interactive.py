@@ -168,7 +168,7 @@ def _address(task: Task, place: Place) -> object:
 def _at_control(target: Target, name: str) -> Target:
     """The target at the control that a region already belongs to, where that is one we fill with its label."""
     for control in (target.control, *target.source.controls):
-        if name and name in (control.name, control.labeler) and control.label(target.label):
+        if control.name == name and control.label(target.label):
             return replace(target, control=control)
     return target
 

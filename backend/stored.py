@@ -107,6 +107,7 @@ class StoredRegions:
         """frame: ``(width, height)`` of the picture. without: ids to leave out, such as the prompts' own."""
         self._frame = frame
         self._memory = memory
+        self._controls = target.source.controls
         seen = set(without)
         self._regions: list[_Region] = []
         for region in _top_first(task):
@@ -122,19 +123,28 @@ class StoredRegions:
                 log.debug("region %s is not read: %s", region.id, error)
 
     def _read(self, region: _Region) -> Earlier:
-        value, control = region.value, str(region.from_name)
-        for kind, raw in (("rle", value.rle), ("points", value.points), ("png", value.imageDataURL)):
+        value = region.value
+        for output, raw in (
+            (Output.BRUSH, value.rle),
+            (Output.POLYGON, value.points),
+            (Output.BITMASK, value.imageDataURL),
+        ):
             if isinstance(raw, Raw):
-                return Earlier(region.id, control, self._outline(kind, raw))
-        return Earlier(region.id, control, _rectangle(value, self._frame))
+                return Earlier(region.id, self._control(region, output), self._outline(output, raw))
+        return Earlier(region.id, self._control(region, Output.RECTANGLE), _rectangle(value, self._frame))
 
-    def _outline(self, kind: str, raw: Raw) -> PackedMask:
+    def _control(self, region: _Region, output: Output) -> str:
+        """The name of the control that a region belongs to, where it came under the name of its ``<Labels>`` tag."""
+        mine = (c.name for c in self._controls if c.output is output and region.from_name in (c.name, c.labeler))
+        return next(mine, str(region.from_name))
+
+    def _outline(self, output: Output, raw: Raw) -> PackedMask:
         text = bytes(raw)
-        key = (kind, self._frame, len(text), hash(text))
+        key = (output, self._frame, len(text), hash(text))
         known = self._memory.mask(key)
         if known is not None:
             return known
-        mask = _READERS[kind](raw, self._frame)
+        mask = _READERS[output](raw, self._frame)
         if mask.area == 0:
             raise InvalidInput("there is nothing in it")
         outline = PackedMask.of(mask)
@@ -220,4 +230,4 @@ def _bitmask(raw: Raw, frame: tuple[int, int]) -> Mask:
     return mask
 
 
-_READERS = {"rle": _brush, "points": _polygon, "png": _bitmask}
+_READERS = {Output.BRUSH: _brush, Output.POLYGON: _polygon, Output.BITMASK: _bitmask}

@@ -279,6 +279,26 @@ def test_a_region_stays_with_its_control(client: FlaskClient, oracle: SceneSegme
         assert prompt.mask.iou(Mask.from_full(scene.objects[0].mask)) > (0.8 if tag == "PolygonLabels" else 0.999)
 
 
+@pytest.mark.parametrize("tag", ["Polygon", "Bitmask", "Brush"])
+def test_a_plain_region_stays_with_its_control(
+    client: FlaskClient, oracle: SceneSegmenter, scene: Scene, tag: str
+) -> None:
+    """One ``Labels`` tag labels them all, and every region comes under its name too."""
+    image = data_url(oracle.add(scene))
+    frame = '<View><Image name="image" value="$image"/>{}<Labels name="label" toName="image">%s</Labels></View>'
+    frame %= LABELS
+    every = "".join(f'<{kind} name="{kind}" toName="image"/>' for kind in ("Polygon", "Bitmask", "Brush"))
+    maker = Editor(client, image, frame.format(f'<{tag} name="{tag}" toName="image"/>'), task=7)
+    made = maker.click(*spot(scene.objects[0], scene))
+    assert sorted(result["type"] for result in made) == sorted([tag.lower(), "labels"])
+    editor = Editor(client, image, frame.format(every), task=8)
+    editor.accepted = [result | {"id": "made"} for result in made]
+    edited = editor.click(*spot(scene.objects[0], scene))
+    assert {result["id"] for result in edited} == {"made"}
+    assert {result["from_name"] for result in edited} == {tag, "label"}
+    assert oracle.prompts[-1].mask is not None
+
+
 def test_only_negative_clicks_on_nothing_are_an_empty_answer_with_the_reason(
     editor: Editor, scene: Scene, oracle: SceneSegmenter, caplog: pytest.LogCaptureFixture
 ) -> None:
