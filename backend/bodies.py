@@ -22,13 +22,15 @@ _NONE = Raw(b"[]")
 class Task(Struct, frozen=True):
     """One task: its id and data, as imported (addresses are not resolved).
 
-    annotations, drafts: JSON as it came, the regions that the annotator sees; read by ``backend.stored`` when needed.
+    annotations, drafts, predictions: JSON as it came, the regions that the annotator sees; read by ``backend.stored``
+    when needed.
     """
 
     data: dict[str, Any]
     id: int | str | None = None
     annotations: Raw = _NONE
     drafts: Raw = _NONE
+    predictions: Raw = _NONE
 
 
 class ContextRegion(Struct, frozen=True):

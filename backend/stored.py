@@ -153,7 +153,11 @@ class StoredRegions:
 
 
 def _top_first(task: Task) -> Iterator[_Region]:
-    """Every region the annotator may see: drafts before annotations, newest first, last drawn first."""
+    """Every region the annotator may see: drafts before annotations, newest first, last drawn first.
+
+    Without either the editor begins with the newest prediction's regions, under their ids, and writes no draft before
+    the first change to them.
+    """
     drafts = _layers(task.drafts, "drafts")
     redrawn = {str(draft.annotation) for draft in drafts if draft.annotation is not None}
     annotations = [
@@ -161,7 +165,7 @@ def _top_first(task: Task) -> Iterator[_Region]:
         for layer in _layers(task.annotations, "annotations")
         if not layer.was_cancelled and str(layer.id) not in redrawn
     ]
-    for layer in drafts + annotations:
+    for layer in drafts + annotations or _layers(task.predictions, "predictions")[:1]:
         yield from reversed(layer.result or [])
 
 

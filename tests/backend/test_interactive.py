@@ -142,7 +142,7 @@ def test_a_negative_click_on_an_accepted_region_edits_it(
     assert [region["id"] for region in editor.accepted] == [first["id"]]
 
 
-@pytest.mark.parametrize("layer", ["drafts", "annotations"])
+@pytest.mark.parametrize("layer", ["drafts", "annotations", "predictions"])
 def test_regions_that_ride_along_need_no_memory(
     client: FlaskClient, editor: Editor, scene: Scene, oracle: SceneSegmenter, layer: str
 ) -> None:
@@ -166,6 +166,7 @@ def test_drafts_win_over_annotations_and_deleted_regions_stay_deleted(
         "id": 78,
         "annotations": [{"id": 5, "result": [old]}],
         "drafts": [{"id": 9, "annotation": 5, "result": [old | {"id": "new"}]}],
+        "predictions": [{"id": 3, "result": [old | {"id": "oldest"}]}],
     }
     context = {"result": [editor.pending[0] | {"id": "k", "is_positive": False}]}
     body = predict_body([task], CONFIG, context)
@@ -326,6 +327,7 @@ def test_regions_that_cannot_be_read_are_left_out(editor: Editor, scene: Scene) 
 def test_odd_drafts_spoil_no_click(editor: Editor, scene: Scene, layers: object) -> None:
     editor.task["annotations"] = layers
     editor.task["drafts"] = layers
+    editor.task["predictions"] = layers
     editor.pending = []
     x, y = spot(scene.objects[0], scene)
     editor.click(x, y)

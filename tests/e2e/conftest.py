@@ -6,13 +6,18 @@ import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser import logged_in_browser
 from projects import Backend, Project
 
 from sam3_prelabel.demo.backend import BackendServer
 from sam3_prelabel.demo.client import LabelStudioClient
 from sam3_prelabel.demo.label_studio import VENV_VARIABLE, LabelStudioServer
+
+if TYPE_CHECKING:
+    from browser_editor import Editor
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -72,3 +77,18 @@ def new_project(client: LabelStudioClient) -> Callable[[str], Project]:
         return Project(client.create_project(f"end to end {next(numbers)}", label_config), label_config)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser(label_studio: LabelStudioServer) -> Iterator[Any]:
+    """A selenium driver, logged in; tests that ask for it are skipped, with the reason, where there is no browser."""
+    with logged_in_browser(label_studio) as driver:
+        yield driver
+
+
+@pytest.fixture
+def editor(browser: Any, label_studio: LabelStudioServer) -> Editor:
+    """The labeling editor in the browser; open a task in it first."""
+    from browser_editor import Editor  # imports selenium, which `browser` has found
+
+    return Editor(browser, label_studio)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from browser import logged_in_browser, open_task
+from browser import open_task
 from projects import Backend, Project
 
 from sam3_prelabel.demo.client import LabelStudioClient
@@ -24,6 +25,7 @@ def test_the_editor_draws_what_is_stored(
     backend: Backend,
     label_studio: LabelStudioServer,
     new_project: Callable[[str], Project],
+    browser: Any,
     tmp_path: Path,
 ) -> None:
     """Set SCREENSHOTS to a folder to keep the picture."""
@@ -35,11 +37,10 @@ def test_the_editor_draws_what_is_stored(
     stored = read_regions(prediction["result"])
     assert {region.kind for region in stored} == {"polygonlabels", "brushlabels"}
 
-    with logged_in_browser(label_studio) as driver:
-        drawn = open_task(driver, label_studio, project.id, task)
-        picture = Path(os.environ.get("SCREENSHOTS") or tmp_path) / "label-studio.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        assert driver.save_screenshot(str(picture))
+    drawn = open_task(browser, label_studio, project.id, task)
+    picture = Path(os.environ.get("SCREENSHOTS") or tmp_path) / "label-studio.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    assert browser.save_screenshot(str(picture))
 
     assert [region["label"] for region in drawn] == [region.label for region in stored]
     for there, here in zip(drawn, stored, strict=True):
