@@ -15,7 +15,9 @@ LABELS = {
 }
 """The demo's label names and the phrase that each stands for. No object answers to two of them."""
 
-LABEL_CONFIG = """\
+_PROMPT_LABELS = "".join(f'<Label value="{name}"/>' for name in LABELS)
+
+LABEL_CONFIG = f"""\
 <View>
   <PolygonLabels name="outline" toName="image" strokeWidth="2">
     <Label value="Red circle" background="#ff4081"/>
@@ -27,8 +29,13 @@ LABEL_CONFIG = """\
     <Label value="Black circle" background="#aa47ff"/>
   </BrushLabels>
   <Image name="image" value="$image" zoom="true"/>
+  <Header value="Auto-Annotation on, purple tool, then a label of that tool:" size="6"/>
+  <KeyPointLabels name="point" toName="image" smart="true">{_PROMPT_LABELS}</KeyPointLabels>
+  <RectangleLabels name="box" toName="image" smart="true">{_PROMPT_LABELS}</RectangleLabels>
+  <TextArea name="prompt" toName="image" editable="true" placeholder="or type: star; red circle"/>
 </View>
 """
+"""What is found goes to polygons and brush masks; below the picture are the tools for asking."""
 
 _FIRST_SEED = 2_000_000_000  # far from the scenes that the checkpoint was trained on
 
