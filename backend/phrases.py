@@ -39,7 +39,7 @@ class Phrases:
             self._database = sqlite3.connect(
                 path or ":memory:", timeout=_WAIT, isolation_level=None, check_same_thread=False
             )
-            # No write-ahead log: making one and tidying it up answer "locked" without waiting, and writes are rare here.
+            # No write-ahead log: making it and tidying it up answer "locked" without waiting, and writes are rare.
             self._migrate()
         except sqlite3.Error as error:
             raise BadSettings(f"SAM3_STORE: {path} cannot be used to keep phrases: {error}") from None
