@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,3 +191,24 @@ def test_click_prompts_point_where_they_should(batch: Batch) -> None:
     assert labels.tolist() == [[[1]]] * 3  # everything was missed, so the click is positive
     cells = (points[:, 0, 0] * MASK_SIZE / IMAGE_SIZE).long()
     assert all(float(mask[y, x]) > 0.5 for mask, (x, y) in zip(truth, cells.tolist(), strict=True))
+
+
+def test_questions_depend_on_their_seed_alone() -> None:
+    """Python orders sets of strings anew in every process: an evaluation must not follow."""
+    asked = (
+        "import random\nfrom tools.demo.questions import text_question\n"
+        "kinds = [('red', 'circle'), ('blue', 'star'), ('green', 'square'), ('white', 'triangle')]\n"
+        "print([text_question(kinds, random.Random(seed)).phrase for seed in range(200)])"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", asked],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(answers) == 1

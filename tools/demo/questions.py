@@ -82,7 +82,7 @@ def _absent_phrase(kinds: list[tuple[str, str]], rng: random.Random) -> str:
     colors, shapes = {c for c, _ in kinds}, {s for _, s in kinds}
     draw = rng.random()
     if draw < 0.38:
-        near = [(c, s) for c in colors for s in shapes if (c, s) not in kinds]
+        near = [(c, s) for c in sorted(colors) for s in sorted(shapes) if (c, s) not in kinds]
         if near:
             return _name_of(*rng.choice(near), rng)
     if draw < 0.55:
