@@ -1,8 +1,8 @@
 """A labeling config becomes a plan: what is filled on which image, what prompts are drawn with, which phrases.
 
 Parsed with label-studio-sdk, which keeps attributes Label Studio does not know. Ours on a ``<Label>`` are ``prompt``
-(``;`` separates synonyms), ``negative_prompt``, ``threshold``, ``exemplar`` and ``remember_prompt``;
-``predicted_values`` is label-studio-ml's.
+(``;`` separates synonyms), ``negative_prompt``, ``threshold``, ``exemplar`` and ``remember_prompt``; on a control of
+rectangles ``oriented``. ``predicted_values`` is label-studio-ml's.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ class Output(StrEnum):
     BRUSH = "brushlabels"
     RECTANGLE = "rectanglelabels"
     BITMASK = "bitmasklabels"
+    ELLIPSE = "ellipselabels"
+    VECTOR = "vectorlabels"
+    KEYPOINT = "keypointlabels"
 
     @property
     def plain(self) -> str:
@@ -61,12 +64,14 @@ class Control:
     """A control tag we can fill, on one image tag.
 
     labeler: for tags without labels of their own, the name of the ``<Labels>`` tag that has them; empty otherwise.
+    oriented: its rectangles may be turned, to lie closer around what they hold.
     """
 
     name: str
     output: Output
     labels: tuple[Label, ...]
     labeler: str = ""
+    oriented: bool = False
 
     def label(self, value: str) -> Label | None:
         """The label of this value, or None."""
@@ -142,8 +147,8 @@ def read_plan(config: str) -> Plan:
     if not sources:
         return Plan(
             (),
-            "no PolygonLabels, BrushLabels, RectangleLabels or BitmaskLabels with labels on an Image, "
-            "and no Polygon, Brush, Rectangle or Bitmask beside Labels",
+            "no PolygonLabels, BrushLabels, RectangleLabels, BitmaskLabels, EllipseLabels or VectorLabels "
+            "with labels on an Image, and no such tag without labels, as Polygon or Brush, beside Labels",
         )
     return Plan(sources)
 
@@ -183,26 +188,28 @@ def _read_controls(tag: Any, labelers: Sequence[Any], remember: bool) -> Iterato
     """A tag as controls: one with its own labels, or one for each ``<Labels>`` tag beside it; none without labels."""
     kind = tag.tag.lower()
     for output in Output:
+        oriented = output is Output.RECTANGLE and is_true(tag.attr, "oriented")
         if kind == output.value and (labels := _read_labels(tag, remember)):
-            yield Control(tag.name, output, labels)
+            yield Control(tag.name, output, labels, oriented=oriented)
         elif kind == output.plain:
             for labeler in labelers:
                 if labels := _read_labels(labeler, remember):
-                    yield Control(tag.name, output, labels, labeler.name)
+                    yield Control(tag.name, output, labels, labeler.name, oriented)
 
 
 def _is_prompt_tool(tag: Any, tool: Tool | None) -> bool:
     """Whether a control is there for drawing prompts, not for results.
 
-    That is every ``smartOnly="true"`` control, and rectangles with an explicit ``smart="true"``, the way the
-    published SAM configs declare their prompt boxes, or with ``exemplar``.
+    That is every ``smartOnly="true"`` control, keypoints that do not say ``smart="false"``, and rectangles with an
+    explicit ``smart="true"``, the way the published SAM configs declare their prompt boxes, or with ``exemplar``.
     """
     return is_true(tag.attr, "smartOnly") or (tool is not None and tool.smart)
 
 
 def _may_hold_answers(tag: Any, tool: Tool | None) -> bool:
     negative = tool is not None and any(label.exemplar is False for label in tool.labels.values())
-    return not is_true(tag.attr, "smartOnly") and not negative
+    point = tag.tag.lower() in (Output.KEYPOINT, Output.KEYPOINT.plain)  # the answer to a click is no other point
+    return not is_true(tag.attr, "smartOnly") and not negative and not point
 
 
 def _read_labels(tag: Any, remember: bool) -> tuple[Label, ...]:

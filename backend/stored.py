@@ -5,50 +5,22 @@ Only regions of the clicked label are decoded, and those once: their masks are r
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from backend.bodies import Task, decode
 from backend.labeling import Output
 from backend.memory import PackedMask, ShortMemory
 from backend.prompts import Target
-from backend.rle import mask_of_rle
+from backend.shapes import Value, ellipse, read_encoded, turned_rectangle, upright_rectangle
 from sam3_core import Box, Mask, Point
-from sam3_core.encodings import png
 from sam3_core.errors import InvalidInput, Sam3Error
 
 log = logging.getLogger(__name__)
-
-_SHIFT = 4  # fractional bits of polygon corners
-_DATA_URL = "data:image/png;base64,"
-
-Value = Raw | UnsetType
-
-
-class _Value(Struct, frozen=True):
-    """A region's ``value``. What may be large or odd stays JSON until it is looked at."""
-
-    labels: Any = None
-    brushlabels: Any = None
-    polygonlabels: Any = None
-    rectanglelabels: Any = None
-    bitmasklabels: Any = None
-    rle: Value = UNSET
-    imageDataURL: Value = UNSET  # noqa: N815 - its name on the wire
-    points: Value = UNSET
-    x: Any = None
-    y: Any = None
-    width: Any = None
-    height: Any = None
-    rotation: Any = None
 
 
 class _Region(Struct, frozen=True):
@@ -56,7 +28,7 @@ class _Region(Struct, frozen=True):
     from_name: Any = None
     to_name: Any = None
     item_index: Any = None
-    value: _Value = _Value()
+    value: Value = Value()
 
 
 class _Layer(Struct, frozen=True):
@@ -74,11 +46,13 @@ class Earlier:
     """An outline that clicks may be about: a stored region, or an answer that is only remembered.
 
     outline: a box for a rectangle. control: the name of the control it belongs to.
+    rough: the outline is only a turned rectangle or an ellipse around the object.
     """
 
     region: str
     control: str
     outline: PackedMask | Box
+    rough: bool = False
 
     @property
     def box(self) -> Box:
@@ -87,8 +61,8 @@ class Earlier:
 
     @property
     def mask(self) -> Mask | None:
-        """Its pixels, unpacked anew each time; None for a rectangle."""
-        return None if isinstance(self.outline, Box) else self.outline.mask()
+        """The object's pixels, unpacked anew each time; None for a shape around it."""
+        return None if isinstance(self.outline, Box) or self.rough else self.outline.mask()
 
     def contains(self, point: Point) -> bool:
         """Whether a click is on it."""
@@ -124,14 +98,16 @@ class StoredRegions:
 
     def _read(self, region: _Region) -> Earlier:
         value = region.value
-        for output, raw in (
-            (Output.BRUSH, value.rle),
-            (Output.POLYGON, value.points),
-            (Output.BITMASK, value.imageDataURL),
-        ):
-            if isinstance(raw, Raw):
-                return Earlier(region.id, self._control(region, output), self._outline(output, raw))
-        return Earlier(region.id, self._control(region, Output.RECTANGLE), _rectangle(value, self._frame))
+        if value.encoded is not None:
+            output, raw = value.encoded
+            return Earlier(region.id, self._control(region, output), self._outline(output, raw))
+        if value.radiusX is not None:
+            around = PackedMask.of(ellipse(value, self._frame))
+            return Earlier(region.id, self._control(region, Output.ELLIPSE), around, rough=True)
+        control = self._control(region, Output.RECTANGLE)
+        if value.rotation:
+            return Earlier(region.id, control, PackedMask.of(turned_rectangle(value, self._frame)), rough=True)
+        return Earlier(region.id, control, upright_rectangle(value, self._frame))
 
     def _control(self, region: _Region, output: Output) -> str:
         """The name of the control that a region belongs to, where it came under the name of its ``<Labels>`` tag."""
@@ -144,10 +120,7 @@ class StoredRegions:
         known = self._memory.mask(key)
         if known is not None:
             return known
-        mask = _READERS[output](raw, self._frame)
-        if mask.area == 0:
-            raise InvalidInput("there is nothing in it")
-        outline = PackedMask.of(mask)
+        outline = PackedMask.of(read_encoded(output, raw, self._frame))
         self._memory.remember_mask(key, outline)
         return outline
 
@@ -182,56 +155,11 @@ def _is_of(region: _Region, target: Target) -> bool:
     if region.to_name != target.source.name or (region.item_index or 0) != (target.page or 0):
         return False
     value = region.value
-    labels = (value.labels, value.brushlabels, value.polygonlabels, value.rectanglelabels, value.bitmasklabels)
-    if not any(isinstance(some, list) and target.label in some for some in labels):
+    if not any(isinstance(some, list) and target.label in some for some in value.labelled):
         return False
-    if isinstance(value.rle, Raw) or isinstance(value.points, Raw) or isinstance(value.imageDataURL, Raw):
+    if value.encoded is not None or value.radiusX is not None:
         return True
     # A rectangle of a control that we do not fill is a prompt, left behind when its answer was accepted.
     return any(
         control.name == region.from_name and control.output is Output.RECTANGLE for control in target.source.controls
     )
-
-
-def _rectangle(value: _Value, frame: tuple[int, int]) -> Box:
-    sides = (value.x, value.y, value.width, value.height)
-    if not all(isinstance(side, int | float) for side in sides) or value.rotation not in (0, None):
-        raise InvalidInput("it is no upright rectangle")
-    x, y, width, height = (float(side) for side in sides)
-    across, down = frame[0] / 100, frame[1] / 100
-    return Box(x * across, y * down, (x + width) * across, (y + height) * down)
-
-
-def _polygon(raw: Raw, frame: tuple[int, int]) -> Mask:
-    """The pixels whose centres a ring encloses. raw: ``[[x, y], ...]``, percent of the frame."""
-    corners = np.array(decode(list[tuple[float, float]], raw), dtype=np.float64).reshape(-1, 2)
-    if len(corners) < 3:
-        raise InvalidInput("a polygon needs three corners")
-    pixels = np.clip(corners, 0, 100) * frame / 100
-    origin = np.floor(pixels.min(axis=0)).astype(np.int64)
-    width, height = np.maximum(np.ceil(pixels.max(axis=0)).astype(np.int64) - origin, 1)
-    canvas = np.zeros((height, width), dtype=np.uint8)
-    # fillPoly has pixel centres at whole numbers, and paints what an edge touches.
-    ring = np.rint((pixels - origin - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    cv2.fillPoly(canvas, [ring], 1, shift=_SHIFT)
-    x, y = np.minimum(origin, np.array(frame) - (width, height))
-    return Mask(canvas.astype(np.bool_), int(x), int(y), frame).tight()
-
-
-def _brush(raw: Raw, frame: tuple[int, int]) -> Mask:
-    return mask_of_rle(decode(list[int], raw), frame)
-
-
-def _bitmask(raw: Raw, frame: tuple[int, int]) -> Mask:
-    url = decode(str, raw)
-    try:
-        data = base64.b64decode(url.removeprefix(_DATA_URL), validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidInput("a bitmask is a PNG as a data: address") from None
-    mask = png.decode(data, max_megapixels=frame[0] * frame[1] / 1e6)
-    if mask.frame != frame:
-        raise InvalidInput(f"a bitmask of {mask.frame} lies on a picture of {frame}")
-    return mask
-
-
-_READERS = {Output.BRUSH: _brush, Output.POLYGON: _polygon, Output.BITMASK: _bitmask}

@@ -86,7 +86,10 @@ def test_readable_never_fails_and_keeps_something(name: str) -> None:
     assert bool(readable(name)) == bool(name.strip())
 
 
-@pytest.mark.parametrize("tag", ["PolygonLabels", "BrushLabels", "RectangleLabels", "BitmaskLabels", "polygonlabels"])
+SHAPES = ("Polygon", "Brush", "Rectangle", "Bitmask", "Ellipse", "Vector")
+
+
+@pytest.mark.parametrize("tag", [*(f"{shape}Labels" for shape in SHAPES), "polygonlabels"])
 def test_every_output_control(tag: str) -> None:
     plan = read_plan(config(f'<{tag} name="out" toName="image"><Label value="a"/></{tag}>'))
     (control,) = plan.sources[0].controls
@@ -96,10 +99,10 @@ def test_every_output_control(tag: str) -> None:
 def test_several_controls_share_their_concepts() -> None:
     body = "".join(
         f'<{tag} name="{tag}" toName="image"><Label value="car"/><Label value="bus" threshold="0.3"/></{tag}>'
-        for tag in ("PolygonLabels", "BrushLabels", "RectangleLabels", "BitmaskLabels")
+        for tag in (f"{shape}Labels" for shape in SHAPES)
     )
     (source,) = read_plan(config(body)).sources
-    assert [control.output for control in source.controls] == list(Output)
+    assert [control.output for control in source.controls] == [Output(f"{shape.lower()}labels") for shape in SHAPES]
     assert source.concepts == (Concept(("car",)), Concept(("bus",), threshold=0.3))
 
 
@@ -122,9 +125,22 @@ def test_two_images_have_their_own_controls_and_one_control_may_have_both() -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "oriented"),
+    [("", False), ('oriented="true"', True), ('oriented="TRUE"', True), ('oriented="no"', False)],
+)
+@pytest.mark.parametrize("shape", ["Rectangle", "Polygon", "Ellipse"])
+def test_rectangles_alone_may_be_oriented(shape: str, said: str, oriented: bool) -> None:
+    labels = '<Labels name="l" toName="image"><Label value="car"/></Labels>'
+    own = f'<{shape}Labels name="a" toName="image" {said}><Label value="car"/></{shape}Labels>'
+    plan = read_plan(config(f'{labels}{own}<{shape} name="b" toName="image" {said}/>'))
+    found = {(control.name, control.oriented) for control in plan.sources[0].controls}
+    assert found == {(name, oriented and shape == "Rectangle") for name in ("a", "b")}
+
+
 ATTRIBUTES = [
     "smart", "smartOnly", "exemplar", "candidates", "prompt", "negative_prompt", "threshold", "predicted_values",
-    "remember_prompt",
+    "remember_prompt", "oriented",
 ]  # fmt: skip
 TOOLS = ["KeyPointLabels", "RectangleLabels", "KeyPoint", "Rectangle", "TextArea"]
 PROMPTS = '<KeyPointLabels name="k" toName="image" smart="true"><Label value="car"/></KeyPointLabels>'
@@ -166,8 +182,24 @@ def test_where_there_are_only_boxes_for_prompting_the_answers_go_to_them(tags: s
 PLAIN_LABELS = '<Labels name="l" toName="image"><Label value="car" prompt="lorry"/><Label value="bus"/></Labels>'
 
 
+def test_keypoints_are_filled_only_where_they_are_not_for_prompting() -> None:
+    def filled(tags: str) -> list[Output]:
+        plan = read_plan(f'<View><Image name="image" value="$image"/>{tags}</View>')
+        return [control.output for source in plan.sources for control in source.controls]
+
+    points = '<KeyPointLabels name="k" toName="image"{}><Label value="car"/></KeyPointLabels>'
+    outlines = '<PolygonLabels name="p" toName="image"><Label value="car"/></PolygonLabels>'
+    assert filled(points.format(' smart="false"')) == [Output.KEYPOINT]
+    assert filled(outlines + points.format(' smart="false"')) == [Output.POLYGON, Output.KEYPOINT]
+    assert filled(outlines + points.format("")) == [Output.POLYGON]
+    assert filled(points.format("")) == []
+    plain = '<Labels name="l" toName="image"><Label value="car"/></Labels><KeyPoint name="k" toName="image"{}/>'
+    assert filled(plain.format(' smart="false"')) == [Output.KEYPOINT]
+    assert filled(plain.format("")) == []
+
+
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("tag", ["Polygon", "Brush", "Rectangle", "Bitmask"])
+@pytest.mark.parametrize("tag", SHAPES)
 def test_tags_without_labels_take_those_of_a_labels_tag(tag: str, before: bool) -> None:
     shape = f'<{tag} name="shape" toName="image"/>'
     (source,) = read_plan(config(PLAIN_LABELS + shape if before else shape + PLAIN_LABELS)).sources

@@ -9,7 +9,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from label_studio_sdk.converter.brush import decode_rle
@@ -21,17 +21,23 @@ from backend.prompts import Target
 from backend.regions import Picture, Region, RegionWriter, mean_score, share
 from sam3_core import Instance, Mask
 
-TAGS = ("PolygonLabels", "BrushLabels", "RectangleLabels", "BitmaskLabels")
+SHAPES = ("Polygon", "Brush", "Rectangle", "Bitmask", "Ellipse", "Vector", "KeyPoint")
+TAGS = tuple(f"{shape}Labels" for shape in SHAPES)
+SMART = {tag: " smart='false'" if tag.startswith("KeyPoint") else "" for tag in (*TAGS, *SHAPES)}
 CONFIG = "<View><Image name='image' valueList='$pages'/>{}</View>".format(
-    "".join(f"<{t} name='{t}' toName='image'><Label value='Car'/><Label value='bus'/></{t}>" for t in TAGS)
+    "".join(f"<{t} name='{t}' toName='image'{SMART[t]}><Label value='Car'/><Label value='bus'/></{t}>" for t in TAGS)
 )
 SOURCE = read_plan(CONFIG).sources[0]
-SHAPES = ("Polygon", "Brush", "Rectangle", "Bitmask")
 PLAIN_CONFIG = (
     "<View><Image name='image' value='$image'/>"
     "<Labels name='label' toName='image'><Label value='Car'/><Label value='bus'/></Labels>{}</View>"
-).format("".join(f"<{shape} name='{shape}' toName='image'/>" for shape in SHAPES))
+).format("".join(f"<{shape} name='{shape}' toName='image'{SMART[shape]}/>" for shape in SHAPES))
 PLAIN = read_plan(PLAIN_CONFIG).sources[0]
+ORIENTED_CONFIG = (
+    "<View><Image name='image' value='$image'/>"
+    "<RectangleLabels name='box' toName='image' oriented='true'><Label value='Car'/></RectangleLabels></View>"
+)
+ORIENTED = read_plan(ORIENTED_CONFIG).sources[0]
 PICTURE = Picture("key", "model-1")
 
 
@@ -44,6 +50,13 @@ def write(mask: Mask, output: Output, score: float = 0.5, page: int | None = Non
     return RegionWriter().write(instance, Target(SOURCE, page, control(output), "Car"), PICTURE)
 
 
+def write_oriented(mask: Mask) -> Region:
+    (region,) = RegionWriter().write(
+        Instance(mask, 0.5), Target(ORIENTED, None, ORIENTED.controls[0], "Car"), PICTURE
+    )
+    return region
+
+
 def drawn(points: list[list[float]], frame: tuple[int, int]) -> np.ndarray:
     """What the ring covers, as an editor fills it (even-odd)."""
     width, height = frame
@@ -51,6 +64,48 @@ def drawn(points: list[list[float]], frame: tuple[int, int]) -> np.ndarray:
     canvas = np.zeros((height * 8, width * 8), np.uint8)
     cv2.fillPoly(canvas, [np.rint(pixels * 8 * 16 - 8).astype(np.int32)], 1, shift=4)
     return canvas[4::8, 4::8].astype(bool)
+
+
+def rectangle_drawn(value: Region, frame: tuple[int, int]) -> np.ndarray:
+    """A rectangle as the editor draws it: percent to pixels, then clockwise about the top left corner."""
+    (x, width), (y, height) = (
+        [value[key] * full / 100 for key in keys]
+        for keys, full in zip((("x", "width"), ("y", "height")), frame, strict=True)
+    )
+    turn = np.exp(1j * np.radians(value["rotation"]))
+    corners = np.array([0, width, width + 1j * height, 1j * height]) * turn + x + 1j * y
+    return drawn((np.stack([corners.real, corners.imag], axis=1) * 100 / frame).tolist(), frame)
+
+
+def ellipse_drawn(value: Region, frame: tuple[int, int]) -> np.ndarray:
+    """An ellipse as the editor draws it: each radius percent of its own side to pixels, then clockwise."""
+    (x, rx), (y, ry) = (
+        [value[key] * full / 100 for key in keys]
+        for keys, full in zip((("x", "radiusX"), ("y", "radiusY")), frame, strict=True)
+    )
+    canvas = np.zeros((frame[1] * 8, frame[0] * 8), np.uint8)
+    centre, axes = ([round(8 * length * 16 - less) for length in pair] for pair, less in (((x, y), 8), ((rx, ry), 0)))
+    cv2.ellipse(canvas, centre, axes, value["rotation"], 0, 360, 1, -1, shift=4)
+    return canvas[4::8, 4::8].astype(bool)
+
+
+def vector_drawn(value: Region, frame: tuple[int, int]) -> np.ndarray:
+    """A vector as the editor draws it: from vertex to vertex by the names, all around."""
+    vertices = {vertex["id"]: vertex for vertex in value["vertices"]}
+    at = first = value["vertices"][0]["id"]
+    points = []
+    while not points or at != first:
+        points.append([vertices[at]["x"], vertices[at]["y"]])
+        at = vertices[at]["prevPointId"]
+    assert len(points) == len(value["vertices"])
+    return drawn(points, frame)
+
+
+def tilted(frame: tuple[int, int], centre: tuple[float, float], size: tuple[float, float], angle: float) -> Mask:
+    """A rectangle turned clockwise about its centre, cut by the frame."""
+    rows, columns = np.mgrid[: frame[1], : frame[0]] + 0.5
+    place = ((columns - centre[0]) + 1j * (rows - centre[1])) * np.exp(-1j * np.radians(angle))
+    return Mask.from_full((abs(place.real) <= size[0] / 2) & (abs(place.imag) <= size[1] / 2))
 
 
 ring = Mask.from_full(cv2.circle(cv2.circle(np.zeros((90, 120), np.uint8), (60, 45), 40, 1, -1), (60, 45), 15, 0, -1))
@@ -92,7 +147,10 @@ def test_any_mask_and_score_pass_the_validator_of_label_studio(full: np.ndarray,
     assert len({region["id"] for region in result}) == len(result)
     for region in result:
         assert all(0 <= v <= 100 for point in region["value"].get("points", ()) for v in point)
+        assert all(0 <= vertex[key] <= 100 for vertex in region["value"].get("vertices", ()) for key in ("x", "y"))
         assert all(0 <= region["value"].get(key, 0) <= 100 for key in ("x", "y", "width", "height"))
+        assert all(0 < region["value"].get(key, 1) <= 50 for key in ("radiusX", "radiusY"))
+        assert 0 <= region["value"].get("rotation", 0) < 360
 
 
 @given(bits)
@@ -139,6 +197,87 @@ def test_a_rectangle_is_the_box_of_all_parts() -> None:
     assert value["rotation"] == 0
 
 
+@given(bits)
+def test_any_mask_has_an_oriented_rectangle_that_passes_the_validator(full: np.ndarray) -> None:
+    assume(full.any())
+    mask = Mask.from_full(full)
+    region = write_oriented(mask)
+    prediction = {"result": [region], "score": 0.5, "model_version": "model-1"}
+    assert LabelInterface(ORIENTED_CONFIG).validate_prediction(prediction, return_errors=True) == []
+    value = region["value"]
+    assert all(0 <= value[key] <= 100 for key in ("x", "y", "width", "height"))
+    assert 0 <= value["rotation"] < 360
+    upright = write(mask, Output.RECTANGLE)[0]["value"]
+    assert value["width"] * value["height"] <= upright["width"] * upright["height"] + 0.1
+
+
+@pytest.mark.parametrize("angle", [-80, -40, -15, 0, 20, 45, 70])
+@pytest.mark.parametrize("frame", [(400, 200), (200, 400), (300, 300)])
+def test_an_oriented_rectangle_lies_on_the_object(frame: tuple[int, int], angle: float) -> None:
+    mask = tilted(frame, (frame[0] / 2, frame[1] / 2), (120, 40), angle)
+    value = write_oriented(mask)["value"]
+    shape = rectangle_drawn(value, frame)
+    assert Mask.from_full(shape).iou(mask) > 0.93
+    assert mask.intersection(Mask.from_full(shape)) >= mask.area - 8  # roundings of a ten-thousandth of a percent
+    upright = write(mask, Output.RECTANGLE)[0]["value"]
+    assert (value["rotation"] == 0) is (angle == 0)
+    assert angle or value | upright == value
+
+
+def test_a_side_too_long_for_one_axis_is_stored_along_the_other() -> None:
+    """label-studio-sdk refuses a width above 100 % of the image's width, turned or not."""
+    pole = tilted((100, 500), (50, 250), (118, 12), 43)
+    value = write_oriented(pole)["value"]
+    assert (value["width"], value["height"]) == (pytest.approx(12, abs=2), pytest.approx(118 / 5, abs=0.5))
+    assert value["rotation"] == pytest.approx(133, abs=1)
+    assert Mask.from_full(rectangle_drawn(value, pole.frame)).iou(pole) > 0.8
+    value = write(pole, Output.ELLIPSE)[0]["value"]
+    assert value["radiusX"] < 10
+    assert value["rotation"] == pytest.approx(133, abs=1)
+    assert Mask.from_full(ellipse_drawn(value, pole.frame)).iou(pole) > 0.8
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [tilted((200, 150), (20, 75), (120, 40), 30), tilted((200, 200), (100, 100), (270, 3), 45)],
+    ids=["reaches out of the image", "longer than either side"],
+)
+def test_shapes_that_cannot_be_turned_are_upright_in_the_box(mask: Mask) -> None:
+    upright = write(mask, Output.RECTANGLE)[0]["value"]
+    assert write_oriented(mask)["value"] == upright
+    value = write(mask, Output.ELLIPSE)[0]["value"]
+    assert value == {
+        "x": pytest.approx(upright["x"] + upright["width"] / 2, abs=1e-3),
+        "y": pytest.approx(upright["y"] + upright["height"] / 2, abs=1e-3),
+        "radiusX": pytest.approx(upright["width"] / 2, abs=1e-3),
+        "radiusY": pytest.approx(upright["height"] / 2, abs=1e-3),
+        "rotation": 0, "ellipselabels": ["Car"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("angle", [-60, -20, 0, 35, 50, 85])
+@pytest.mark.parametrize("frame", [(400, 200), (200, 400), (300, 300)])
+def test_an_ellipse_lies_on_the_object(frame: tuple[int, int], angle: float) -> None:
+    full = np.zeros(frame[::-1], np.uint8)
+    cv2.ellipse(full, (frame[0] // 2, frame[1] // 2), (80, 30), angle, 0, 360, 1, -1)
+    mask = Mask.from_full(full)
+    (region,) = write(mask, Output.ELLIPSE)
+    assert Mask.from_full(ellipse_drawn(region["value"], frame)).iou(mask) > 0.96
+
+
+@pytest.mark.parametrize("mask", [ring, parts], ids=["ring", "parts"])
+def test_a_vector_is_the_polygon_by_other_words(mask: Mask) -> None:
+    vectors, outlines = write(mask, Output.VECTOR), write(mask, Output.POLYGON)
+    for vector, outline in zip(vectors, outlines, strict=True):
+        value = vector["value"]
+        assert value["closed"] is True
+        assert [[vertex["x"], vertex["y"]] for vertex in value["vertices"]] == outline["value"]["points"]
+        shape = vector_drawn(value, mask.frame)
+        np.testing.assert_array_equal(shape, drawn(outline["value"]["points"], mask.frame))
+    union = np.logical_or.reduce([vector_drawn(vector["value"], mask.frame) for vector in vectors])
+    assert Mask.from_full(union).iou(mask) > 0.95
+
+
 def test_a_rectangle_ignores_the_slack_of_a_loose_crop() -> None:
     loose = Mask(two, 0, 0, (70, 50))
     assert write(loose, Output.RECTANGLE)[0]["value"] == write(parts, Output.RECTANGLE)[0]["value"]
@@ -149,7 +288,7 @@ def test_fragments_are_no_regions_and_stretch_no_box() -> None:
     speck, part = bits.copy(), bits.copy()
     speck[46:49, 31:36] = True  # 15 pixels beside 375
     part[40:46, 30:36] = True  # 36 of them
-    for output in (Output.POLYGON, Output.RECTANGLE):
+    for output in (Output.POLYGON, Output.RECTANGLE, Output.ELLIPSE, Output.VECTOR):
         clean, specked = write(Mask.from_full(bits), output), write(Mask.from_full(speck), output)
         assert [region["value"] for region in specked] == [region["value"] for region in clean]
         assert len(clean) == 1
@@ -182,7 +321,7 @@ def test_the_whole_image_is_0_to_100() -> None:
 
 def test_an_empty_mask_is_no_region() -> None:
     empty = Mask(np.zeros((0, 0), bool), 3, 3, (9, 9))
-    assert [write(empty, output) for output in Output] == [[], [], [], []]
+    assert [write(empty, output) for output in Output] == [[]] * len(Output)
 
 
 def test_ids_are_the_same_for_the_same_input_and_differ_for_any_other() -> None:
@@ -245,3 +384,11 @@ def test_both_results_of_a_region_that_is_edited_keep_its_id() -> None:
     target = Target(PLAIN, None, PLAIN.controls[0], "Car")
     regions = RegionWriter().write(Instance(parts, 0.5), target, PICTURE, region_id="a")
     assert [region["id"] for region in regions] == ["a", "a", "a-2", "a-2"]
+
+
+def test_a_keypoint_lies_deep_inside() -> None:
+    """Also where the middle of the mask is a hole."""
+    (region,) = write(ring, Output.KEYPOINT)
+    x, y = region["value"]["x"] / 100 * 120, region["value"]["y"] / 100 * 90
+    assert set(region["value"]) == {"x", "y", "width", "keypointlabels"}
+    assert 24 <= np.hypot(x - 60.5, y - 45.5) <= 31  # half way between the ring's two edges
