@@ -41,6 +41,7 @@ class Value(Struct, frozen=True):
     bitmasklabels: Any = None
     ellipselabels: Any = None
     vectorlabels: Any = None
+    keypointlabels: Any = None
     rle: Json = UNSET
     imageDataURL: Json = UNSET  # noqa: N815 - its name on the wire
     points: Json = UNSET

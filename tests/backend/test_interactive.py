@@ -312,6 +312,22 @@ def test_only_negative_clicks_on_nothing_are_an_empty_answer_with_the_reason(
     assert "task 1: only what the object is not was clicked" in caplog.text
 
 
+def test_prompts_and_other_labels_in_a_draft_are_no_outlines(
+    editor: Editor, scene: Scene, oracle: SceneSegmenter
+) -> None:
+    """The editor saves drawn prompts like regions, and may send them for some time after they are gone."""
+    place = spot(scene.objects[0], scene)
+    first = one(editor.click(*place))
+    drawn = editor.pending[0]
+    value = {key: drawn["value"][key] for key in ("x", "y", "width", "keypointlabels")}
+    other = first["value"] | {"brushlabels": ["Other"]}
+    editor.reject()
+    editor.accepted = [drawn | {"id": "left", "value": value}, first | {"id": "another", "value": other}]
+    assert one(editor.click(*place))["id"] not in ("left", "another")
+    assert oracle.prompts[-1].mask is None
+    assert one(editor.suggestions)["value"] == first["value"]
+
+
 def test_regions_that_cannot_be_read_are_left_out(editor: Editor, scene: Scene) -> None:
     good = one(editor.click(*spot(scene.objects[0], scene))) | {"id": "good"}
     label = {"brushlabels": ["Thing"]}
