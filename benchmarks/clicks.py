@@ -85,8 +85,10 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clicks", type=_positive, default=200, help="of each quick case; slow ones take a quarter")
-    parser.add_argument("--sizes", type=_sizes, default=SIZES, help="of the images, such as 1920x1080,4000x3000")
+    parser.add_argument(
+        "--clicks", type=positive_number, default=200, help="of each quick case; slow ones take a quarter"
+    )
+    parser.add_argument("--sizes", type=image_sizes, default=SIZES, help="of the images, such as 1920x1080,4000x3000")
     parser.add_argument("--annotators", type=_numbers, default=(1, 4, 8), help="that click at once, such as 1,4,8")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     parser.add_argument("--model", help="demo (default), a hub id or a folder, for both backends")
@@ -95,7 +97,7 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _positive(text: str) -> int:
+def positive_number(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
@@ -103,11 +105,11 @@ def _positive(text: str) -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(_positive(part) for part in text.split(","))
+    return tuple(positive_number(part) for part in text.split(","))
 
 
-def _sizes(text: str) -> tuple[Size, ...]:
-    sizes = tuple(tuple(_positive(side) for side in size.split("x")) for size in text.split(","))
+def image_sizes(text: str) -> tuple[Size, ...]:
+    sizes = tuple(tuple(positive_number(side) for side in size.split("x")) for size in text.split(","))
     if any(len(size) != 2 for size in sizes):
         raise argparse.ArgumentTypeError("a size is WIDTHxHEIGHT")
     return tuple((size[0], size[1]) for size in sizes)
