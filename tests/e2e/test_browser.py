@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from browser import open_task
 from projects import Backend, Project
+from prompts_on_wire import visual_centre
 
-from sam3_core.demo.scenes import render_scene
+from sam3_core import Mask
+from sam3_core.demo.scenes import SceneObject, render_scene
 from sam3_prelabel.demo.client import LabelStudioClient
 from sam3_prelabel.demo.label_studio import LabelStudioServer
 from sam3_prelabel.demo.regions import read_regions
-from sam3_prelabel.demo.world import LABEL_CONFIG, samples
+from sam3_prelabel.demo.world import LABEL_CONFIG, LABELS, Sample, samples
 
 if TYPE_CHECKING:
     from browser_editor import Editor
@@ -51,6 +53,34 @@ def test_the_editor_draws_what_is_stored(
         width, height = here.instance.mask.frame
         percent = np.array(here.instance.box) / (width, height, width, height) * 100
         assert np.abs(np.array(there["box"]) - percent).max() < 0.5, here.label
+
+
+def test_the_demo_can_be_asked(
+    client: LabelStudioClient, backend: Backend, new_project: Callable[[str], Project], editor: Editor
+) -> None:
+    """In a pre-annotated task, by a click on an object that no label of the demo means, and by text."""
+    sample = next(one for one in samples(8) if _bare(one))
+    project = new_project(LABEL_CONFIG)
+    task, *_ = client.upload(project.id, {sample.name: sample.scene.encode()})
+    client.connect(project.id, backend.url)
+    client.retrieve_predictions(project.id)
+    editor.open(project.id, task)
+    before = len(editor.regions())
+    editor.choose("point", "Triangle")
+    editor.click(*visual_centre(_bare(sample)[0].mask))
+    (clicked,) = read_regions(editor.suggestions())
+    assert (clicked.label, clicked.kind) == ("Triangle", "brushlabels")
+    assert clicked.instance.mask.iou(Mask.from_full(_bare(sample)[0].mask)) > 0.7
+    editor.reject()
+    editor.type("prompt", "object")
+    assert {region.label for region in read_regions(editor.suggestions())} == {"Red circle"}
+    assert before
+
+
+def _bare(sample: Sample) -> list[SceneObject]:
+    """The objects that no label of the demo is for."""
+    found = [item for phrase in LABELS.values() for item in sample.scene.matching(phrase)]
+    return [item for item in sample.scene.objects if not any(item is other for other in found)]
 
 
 SHAPES = """
