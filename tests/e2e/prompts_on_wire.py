@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from sam3_core import Mask
+from sam3_core.encodings import shapes
 
 Json = dict[str, Any]
 
@@ -44,9 +46,7 @@ def typed(text: str, *, control: str = "prompt") -> Json:
 
 def visual_centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
     """x, y of the pixel centre that is deepest inside a (H, W) mask: where somebody would click."""
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    return float(column) + 0.5, float(row) + 0.5
+    return shapes.visual_centre(Mask.from_full(mask))
 
 
 def _drawn(size: tuple[int, int], control: str, kind: str, label: str, value: Json) -> Json:
