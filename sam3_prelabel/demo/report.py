@@ -79,7 +79,7 @@ def what_to_click(server: LabelStudioServer, backend_url: str, project: int, out
         "Label Studio": f"{server.url}/projects/{project}/data",
         "log in as": f"{server.email}  password: {server.password}",
         "then": "click a row: its regions stand on the objects; correct or delete some, and Submit",
-        "ask it": "Auto-Annotation on (bottom bar), purple keypoint tool, label under the picture, click a bare object",
+        "ask it": "Auto-Annotation on, purple keypoint tool, label under the picture, click an object without region",
         "once more": "tick rows, Actions → Delete Predictions, then Actions → Retrieve Predictions",
         "backend": f"{backend_url}  (Settings → Model shows it connected)",
         "pictures": f"{output / OVERLAYS}{os.sep}",
