@@ -5,14 +5,14 @@ Importing this package needs no torch; only ``sam3_core.engine`` does.
 
 from sam3_core.images import EncodedImage
 from sam3_core.masks import Mask
+from sam3_core.results import ConceptResult, Instance
+from sam3_core.rules import Rules
 from sam3_core.segmenter import Segmenter
 from sam3_core.types import (
     Box,
     Concept,
-    ConceptResult,
     Exemplar,
     FindOptions,
-    Instance,
     ModelInfo,
     ModelState,
     OutlineOptions,
@@ -33,6 +33,7 @@ __all__ = [
     "ModelState",
     "OutlineOptions",
     "Point",
+    "Rules",
     "Segmenter",
     "VisualPrompt",
 ]

@@ -6,15 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sam3_core.images import EncodedImage
-from sam3_core.types import (
-    Concept,
-    ConceptResult,
-    FindOptions,
-    Instance,
-    ModelInfo,
-    OutlineOptions,
-    VisualPrompt,
-)
+from sam3_core.results import ConceptResult, Instance
+from sam3_core.types import Concept, FindOptions, ModelInfo, OutlineOptions, VisualPrompt
 
 
 class Segmenter(Protocol):

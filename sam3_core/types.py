@@ -1,4 +1,4 @@
-"""What travels between adapters and the core: prompts in, results out.
+"""What travels from adapters into the core: prompts; and what the core says about itself.
 
 SAM 3 has two heads, and mixing them up is the commonest error of integrations; the types keep
 them apart. A ``Concept`` asks for *every instance* of something (promptable concept segmentation);
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sam3_core.errors import InvalidPrompt
 from sam3_core.masks import Mask
+from sam3_core.rules import OPEN_RULES, Rules, Tiling, check_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +76,25 @@ class Concept:
     phrases: short noun phrases, synonyms of each other; an instance of any of them counts.
     exemplars: boxes in the same image that show it. At least one phrase or one positive exemplar.
     negatives: phrases that describe look-alikes; what matches one of them better is dropped.
-    threshold: least score, 0..1; None leaves it to ``FindOptions``.
+    rules: which instances stay; what they leave open is ``FindOptions``'.
+    drawn: what is outlined in the image already, by its pixels or the box around it, and is not to be found again.
 
-    Raises InvalidPrompt when there is nothing to look for or the threshold is no share.
+    Raises InvalidPrompt when there is nothing to look for.
     """
 
     phrases: tuple[str, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     negatives: tuple[str, ...] = ()
-    threshold: float | None = None
+    rules: Rules = OPEN_RULES
+    drawn: tuple[Mask | Box, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phrases", _cleaned(self.phrases))
         object.__setattr__(self, "negatives", _cleaned(self.negatives))
         object.__setattr__(self, "exemplars", tuple(self.exemplars))
+        object.__setattr__(self, "drawn", tuple(self.drawn))
         if not self.phrases and not any(e.positive for e in self.exemplars):
             raise InvalidPrompt("a concept needs a phrase or a positive exemplar box")
-        _check_share("threshold", self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,24 +118,32 @@ class VisualPrompt:
 
 @dataclass(frozen=True, slots=True)
 class FindOptions:
-    """How a concept search decides.
+    """How concepts are searched.
 
-    threshold: least score for concepts that name none, 0..1.
-    max_instances: keep at most so many per concept, best first; None keeps all.
+    rules: for what concepts leave open; what these leave open too is the segmenter's.
+    tiles: None leaves it to the segmenter.
     duplicate_iou: of two instances of one concept that overlap more than this (mask IoU), the better stays.
     contained_share: an instance of which more than this share lies inside a better one is its part, and goes.
+    across_iou: instances of two concepts that overlap more than this are one object; see ``Rules.overlap``.
+    negative_margin: how much surer of an object, on a scale where the threshold is 0.5, a concept must be than its
+        negatives. Both are nearly sure of what a negative names: without a margin, half of it would stay. Measured,
+        with others: ``python -m benchmarks.negatives``.
     """
 
-    threshold: float = 0.5
-    max_instances: int | None = None
+    rules: Rules = OPEN_RULES
+    tiles: Tiling | None = None
     duplicate_iou: float = 0.6
     contained_share: float = 0.85
+    across_iou: float = 0.7
+    negative_margin: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "duplicate_iou", "contained_share"):
-            _check_share(name, getattr(self, name))
-        if self.max_instances is not None and self.max_instances < 1:
-            raise InvalidPrompt(f"max_instances must be at least 1, not {self.max_instances}")
+        for name in ("duplicate_iou", "contained_share", "across_iou", "negative_margin"):
+            check_share(name, getattr(self, name))
+
+    def over(self, base: FindOptions) -> FindOptions:
+        """These options, and where rules and tiles are open those of ``base``."""
+        return replace(self, rules=self.rules.over(base.rules), tiles=self.tiles or base.tiles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,50 +155,6 @@ class OutlineOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.candidates <= 3:
             raise InvalidPrompt(f"candidates must be 1, 2 or 3, not {self.candidates}")
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One object found.
-
-    mask: its pixels, tight and never empty.
-    score: 0..1. For concepts the model's score times presence; for visual prompts the predicted IoU.
-    box: xyxy in pixel edges of the mask.
-    phrase: which of the concept's phrases found it; empty for exemplars alone and visual prompts.
-    """
-
-    mask: Mask
-    score: float
-    phrase: str = ""
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        return self.mask.box
-
-
-@dataclass(frozen=True, slots=True)
-class ConceptResult:
-    """What was found for one concept, best first, and, when it is nothing, why.
-
-    presence: the model's own probability that the concept is in the image at all, 0..1 (best phrase).
-    best_rejected: highest score that did not reach the threshold, 0..1; None when every candidate did.
-    threshold: the one that was applied, 0..1.
-    size: ``(width, height)`` of the image in pixels as displayed.
-    """
-
-    instances: tuple[Instance, ...]
-    presence: float
-    best_rejected: float | None
-    threshold: float
-    size: tuple[int, int]
-
-    @property
-    def reason(self) -> str:
-        """One sentence on why nothing was found; empty when something was."""
-        if self.instances:
-            return ""
-        best = "no candidate at all" if self.best_rejected is None else f"best score {self.best_rejected:.2f}"
-        return f"nothing found: presence {self.presence:.2f}, {best}, threshold {self.threshold:.2f}"
 
 
 class ModelState(StrEnum):
@@ -249,8 +216,3 @@ def _cleaned(phrases: Iterable[str]) -> tuple[str, ...]:
         if tidy:
             kept.setdefault(tidy.lower(), tidy)
     return tuple(kept.values())
-
-
-def _check_share(name: str, value: float | None) -> None:
-    if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
-        raise InvalidPrompt(f"{name} must lie between 0 and 1, not {value}")

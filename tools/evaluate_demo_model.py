@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from sam3_core import Box, Concept, Exemplar, Instance, Mask, Point, Segmenter, VisualPrompt
+from sam3_core import Box, Concept, Exemplar, FindOptions, Instance, Mask, Point, Segmenter, VisualPrompt
 from sam3_core.demo.scenes import Scene, SceneObject, render_scene
 from sam3_core.engine import LocalSegmenter
+from sam3_core.rules import Rules
 from sam3_core.settings import CoreSettings, load_settings
 from tools.demo.foreign import draw_scene
 from tools.demo.questions import text_question
@@ -105,7 +106,8 @@ def _ask_concepts(segmenter: Segmenter, image: bytes, scene: Scene, rng: random.
     first = rng.randrange(len(kinds))
     shown = Concept(exemplars=(Exemplar(Box(*scene.objects[first].box)),))
     alike = [thing for thing in scene.objects if thing.name == scene.objects[first].name]
-    *told, similar = segmenter.find(image, [*(Concept((q.phrase,)) for q in questions), shown])
+    concepts = [*(Concept((question.phrase,)) for question in questions), shown]
+    *told, similar = segmenter.find(image, concepts, FindOptions(rules=Rules(overlap=True)))
     for question, result in zip(questions, told, strict=True):
         report.text.add(result.instances, [scene.objects[i] for i in question.answer])
         report.text.presence.append((result.presence >= 0.5) == bool(question.answer))

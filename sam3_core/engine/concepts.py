@@ -27,9 +27,9 @@ class Detection:
     """What the detector says to one prompt.
 
     presence: probability that the concept is in the image at all, 0..1.
-    scores: ``(k,)`` float32, those that reached the floor, best first; query probability times presence, 0..1.
+    scores: ``(k,)`` float32, those that got a mask, best first; query probability times presence, 0..1.
     logits: ``(k, h, w)`` float32 mask logits of the same queries, over the whole image; above 0 is inside.
-    rejected: all scores under the floor, ``(queries - k,)`` float32, best first.
+    rejected: all other scores, ``(queries - k,)`` float32, best first.
     """
 
     presence: float
@@ -70,17 +70,19 @@ class ConceptHead:
         element = torch.finfo(detector.dtype).bits // 8
         self.batch = max(1, prompt_bytes // (elements_per_prompt(detector.config) * element))
 
-    def detect(self, hidden: torch.Tensor, prompts: Sequence[Prompt], floors: Sequence[float]) -> list[Detection]:
+    def detect(
+        self, hidden: torch.Tensor, prompts: Sequence[Prompt], floors: Sequence[float], counts: Sequence[int]
+    ) -> list[Detection]:
         """One Detection per prompt, in order.
 
         hidden: ``(1, N, C)``, the vision encoder's last hidden state of the image.
-        floors: least score per prompt for a query to get a mask.
+        floors: least score per prompt for a query to get a mask. counts: so many best ones get one in any case.
         """
         maps = self._maps(hidden)
         found: list[Detection] = []
         for start in range(0, len(prompts), self.batch):
-            decoded = self._decode(maps, prompts[start : start + self.batch])
-            found += self._judge(maps, decoded, floors[start : start + self.batch])
+            batch = slice(start, start + self.batch)
+            found += self._judge(maps, self._decode(maps, prompts[batch]), floors[batch], counts[batch])
         return found
 
     def _maps(self, hidden: torch.Tensor) -> _Maps:
@@ -134,15 +136,20 @@ class ConceptHead:
         tokens = torch.cat([text, geometry.last_hidden_state], dim=1)
         return tokens, torch.cat([text_mask, geometry.attention_mask], dim=1)
 
-    def _judge(self, maps: _Maps, decoded: _Decoded, floors: Sequence[float]) -> list[Detection]:
+    def _judge(
+        self, maps: _Maps, decoded: _Decoded, floors: Sequence[float], counts: Sequence[int]
+    ) -> list[Detection]:
         scores, order = decoded.scores.sort(dim=1, descending=True, stable=True)
         ranked = scores.cpu().numpy()
-        counts = [int(np.count_nonzero(row >= np.float32(floor))) for row, floor in zip(ranked, floors, strict=True)]
-        masks = self._masks(maps, decoded, order, counts)
+        kept = [
+            min(max(int(np.count_nonzero(row >= np.float32(floor))), count), row.size)
+            for row, floor, count in zip(ranked, floors, counts, strict=True)
+        ]
+        masks = self._masks(maps, decoded, order, kept)
         presence = decoded.presence.tolist()
         return [
             Detection(presence[row], ranked[row, :count], masks[row], ranked[row, count:])
-            for row, count in enumerate(counts)
+            for row, count in enumerate(kept)
         ]
 
     def _masks(self, maps: _Maps, decoded: _Decoded, order: torch.Tensor, counts: Sequence[int]) -> list[Floats]:

@@ -48,6 +48,11 @@ class Sam3:
         return str(self._parts.device)
 
     @property
+    def side(self) -> int:
+        """The model sees ``side`` x ``side`` pixels of an image."""
+        return int(self._parts.detector.config.vision_config.backbone_config.image_size)
+
+    @property
     def dtype(self) -> str:
         return str(self._parts.dtype).removeprefix("torch.")
 
@@ -72,10 +77,12 @@ class Sam3:
         with self._turns.turn(wanted), torch.inference_mode(), stage("model"):
             return Embedding(head.embeddings(vision.tensors[0]), vision.size)
 
-    def detect(self, vision: Embedding, prompts: Sequence[Prompt], floors: Sequence[float]) -> list[Detection]:
-        """One Detection per prompt, in order; floors as in ``ConceptHead.detect``."""
+    def detect(
+        self, vision: Embedding, prompts: Sequence[Prompt], floors: Sequence[float], counts: Sequence[int]
+    ) -> list[Detection]:
+        """One Detection per prompt, in order; floors and counts as in ``ConceptHead.detect``."""
         with self._turns.turn(), torch.inference_mode(), stage("model"):
-            return self.concepts.detect(vision.tensors[0], prompts, floors)
+            return self.concepts.detect(vision.tensors[0], prompts, floors, counts)
 
     def trace(
         self, maps: Embedding, prompt: VisualPrompt, *, several: bool, wanted: Wanted | None = None

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from sam3_core import Box, Concept, ConceptResult, Exemplar, FindOptions, Mask, OutlineOptions, Point, VisualPrompt
+from sam3_core import Box, Concept, Exemplar, FindOptions, Mask, OutlineOptions, Point, VisualPrompt
 from sam3_core.errors import InvalidPrompt
+from sam3_core.rules import Rules
 
 BOX = Box(1, 2, 3, 4)
 MASK = Mask.from_full(np.eye(3))
@@ -59,12 +60,12 @@ def test_one_string_is_no_sequence_of_phrases() -> None:
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan, math.inf])
 def test_thresholds_are_shares(threshold: float) -> None:
     with pytest.raises(InvalidPrompt, match="threshold must lie between"):
-        Concept(phrases=("car",), threshold=threshold)
+        Concept(phrases=("car",), rules=Rules(threshold=threshold))
     with pytest.raises(InvalidPrompt, match="threshold must lie between"):
-        FindOptions(threshold=threshold)
+        FindOptions(rules=Rules(threshold=threshold))
 
 
-@pytest.mark.parametrize("name", ["duplicate_iou", "contained_share"])
+@pytest.mark.parametrize("name", ["duplicate_iou", "contained_share", "across_iou", "negative_margin"])
 def test_find_options_check_their_shares(name: str) -> None:
     with pytest.raises(InvalidPrompt, match=name):
         FindOptions(**{name: 1.5})
@@ -72,7 +73,7 @@ def test_find_options_check_their_shares(name: str) -> None:
 
 def test_counts_are_checked() -> None:
     with pytest.raises(InvalidPrompt, match="max_instances"):
-        FindOptions(max_instances=0)
+        FindOptions(rules=Rules(max_instances=0))
     for candidates in (0, 4):
         with pytest.raises(InvalidPrompt, match="candidates"):
             OutlineOptions(candidates=candidates)
@@ -84,9 +85,3 @@ def test_a_visual_prompt_needs_something_to_start_from() -> None:
             VisualPrompt(points=points)
     for prompt in (VisualPrompt(points=(Point(1, 1),)), VisualPrompt(box=BOX), VisualPrompt(mask=MASK)):
         assert prompt is not None
-
-
-def test_an_empty_result_says_why() -> None:
-    empty = ConceptResult((), presence=0.12, best_rejected=0.31, threshold=0.5, size=(4, 3))
-    assert empty.reason == "nothing found: presence 0.12, best score 0.31, threshold 0.50"
-    assert "no candidate at all" in ConceptResult((), 0.1, None, 0.5, (4, 3)).reason

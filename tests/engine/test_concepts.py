@@ -58,7 +58,8 @@ def prompts_of(rows: list[tuple[str, list[tuple[tuple[float, ...], int]]]]) -> l
         )
         for text, boxes in rows
     ]
-    return list(make_plan(concepts, SIZE, FindOptions()).prompts)
+    plan = make_plan(concepts, SIZE, FindOptions())
+    return [plan.prompts[step.phrases[0][1]] for step in plan.steps]
 
 
 def stock(parts: Parts, processor: Sam3Processor, image: np.ndarray) -> Sam3ImageSegmentationOutput:
@@ -93,7 +94,7 @@ def test_equals_the_stock_forward(
     image = picture(seed)
     expected = stock(parts, processor, image)
     with torch.inference_mode():
-        found = head(batch).detect(sam3.embed(image).tensors[0], prompts_of(ROWS), [0.0] * len(ROWS))
+        found = head(batch).detect(sam3.embed(image).tensors[0], prompts_of(ROWS), [0.0] * len(ROWS), [0] * len(ROWS))
     assert len(found) == len(ROWS)
     assert_same(found, expected)
     # and the comparison can tell rows apart: every prompt gives other masks
@@ -104,7 +105,7 @@ def test_equals_the_stock_forward(
 def test_a_text_prompt_carries_the_geometry_token(parts: Parts, processor: Sam3Processor, sam3: Sam3) -> None:
     """Without any box the stock forward leaves it out; with a padding box it is there, and so it is here."""
     image = picture()
-    found = sam3.detect(sam3.embed(image), [Prompt("red dog")], [0.0])[0]
+    found = sam3.detect(sam3.embed(image), [Prompt("red dog")], [0.0], [0])[0]
     inputs = processor(images=image, text="red dog", return_tensors="pt")
     inputs.pop("original_sizes")
     with torch.inference_mode():
@@ -119,10 +120,10 @@ def test_a_text_prompt_carries_the_geometry_token(parts: Parts, processor: Sam3P
 def test_a_prompt_does_not_depend_on_its_neighbours(sam3: Sam3) -> None:
     embedding = sam3.embed(picture())
     prompts = prompts_of(ROWS)
-    together = sam3.detect(embedding, prompts, [0.0] * len(prompts))
-    backwards = sam3.detect(embedding, prompts[::-1], [0.0] * len(prompts))[::-1]
+    together = sam3.detect(embedding, prompts, [0.0] * len(prompts), [0] * len(prompts))
+    backwards = sam3.detect(embedding, prompts[::-1], [0.0] * len(prompts), [0] * len(prompts))[::-1]
     for index, prompt in enumerate(prompts):
-        alone = sam3.detect(embedding, [prompt], [0.0])[0]
+        alone = sam3.detect(embedding, [prompt], [0.0], [0])[0]
         for other in (together[index], backwards[index]):
             np.testing.assert_allclose(alone.scores, other.scores, atol=1e-5)
             np.testing.assert_allclose(alone.logits, other.logits, atol=3e-5)
@@ -131,14 +132,14 @@ def test_a_prompt_does_not_depend_on_its_neighbours(sam3: Sam3) -> None:
 def test_early_exit_changes_nothing_but_the_work(parts: Parts, sam3: Sam3) -> None:
     embedding = sam3.embed(picture())
     prompts = prompts_of(ROWS)
-    everything = sam3.detect(embedding, prompts, [0.0] * len(prompts))
+    everything = sam3.detect(embedding, prompts, [0.0] * len(prompts), [0] * len(prompts))
     floors = [float(e.scores[k]) if k < QUERIES else 1.0 for e, k in zip(everything, [2, 99, 0, 99, 5], strict=True)]
     rows: list[tuple[int, int]] = []
     hook = parts.detector.mask_decoder.register_forward_pre_hook(
         lambda _, __, kwargs: rows.append(kwargs["decoder_queries"].shape[:2]), with_kwargs=True
     )
     with hook:
-        some = sam3.detect(embedding, prompts, floors)
+        some = sam3.detect(embedding, prompts, floors, [0] * len(prompts))
     assert rows == [(3, 6)]  # three prompts with something kept, at most six queries each
     for detection, full, count in zip(some, everything, [3, 0, 1, 0, 6], strict=True):
         assert detection.logits.shape[0] == len(detection.scores) == count
@@ -153,7 +154,7 @@ def test_the_mask_head_rests_when_nothing_is_kept(parts: Parts, sam3: Sam3) -> N
         raise AssertionError("the mask head ran")
 
     with parts.detector.mask_decoder.register_forward_pre_hook(never):
-        found = sam3.detect(sam3.embed(picture()), prompts_of(ROWS), [1.0] * len(ROWS))
+        found = sam3.detect(sam3.embed(picture()), prompts_of(ROWS), [1.0] * len(ROWS), [0] * len(ROWS))
     assert [len(d.scores) for d in found] == [0] * len(ROWS)
     assert all(len(d.rejected) == QUERIES and d.rejected[0] > 0 for d in found)
 

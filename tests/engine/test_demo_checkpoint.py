@@ -16,19 +16,10 @@ from sam3_core.demo.scenes import Scene, SceneObject, render_scene
 from sam3_core.engine import LocalSegmenter
 from sam3_core.engine.weights import DEMO_FOLDER
 from sam3_core.masks import Mask
+from sam3_core.results import ConceptResult, Instance
+from sam3_core.rules import Rules
 from sam3_core.settings import CoreSettings
-from sam3_core.types import (
-    Box,
-    Concept,
-    ConceptResult,
-    Exemplar,
-    FindOptions,
-    Instance,
-    ModelState,
-    OutlineOptions,
-    Point,
-    VisualPrompt,
-)
+from sam3_core.types import Box, Concept, Exemplar, FindOptions, ModelState, OutlineOptions, Point, VisualPrompt
 
 SCENES = range(900_000, 900_012)
 
@@ -192,6 +183,7 @@ def test_exemplars_with_and_without_a_phrase(demo: LocalSegmenter) -> None:
             Concept(exemplars=(shown, unwanted)),
             Concept(phrases=("circle",), exemplars=(unwanted,)),
         ],
+        FindOptions(rules=Rules(overlap=True)),
     )
     assert (hit(word, reds), hit(word, blues)) == (2, 2)
     assert (hit(likes, reds), hit(likes, blues)) == (2, 0)

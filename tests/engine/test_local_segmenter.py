@@ -29,6 +29,7 @@ from sam3_core.errors import (
 )
 from sam3_core.images import EncodedImage
 from sam3_core.masks import Mask
+from sam3_core.rules import Rules
 from sam3_core.segmenter import Segmenter
 from sam3_core.settings import CoreSettings
 from sam3_core.timing import collected
@@ -36,7 +37,7 @@ from sam3_core.types import Box, Concept, Exemplar, FindOptions, ModelState, Out
 
 DOG = Concept(phrases=("dog",))
 CLICK = VisualPrompt(points=(Point(20, 20),))
-LOW = FindOptions(threshold=0.01)
+LOW = FindOptions(rules=Rules(threshold=0.01, overlap=True))  # random weights see every phrase everywhere
 
 
 def settings(model: Path | str, **changes: object) -> CoreSettings:
@@ -401,7 +402,8 @@ def test_one_caller_at_a_time_is_on_the_device(segmenter: LocalSegmenter) -> Non
 
 
 def test_results_are_in_order_and_inside_the_picture(segmenter: LocalSegmenter) -> None:
-    concepts = [Concept(phrases=(p,), threshold=t) for p, t in (("dog", 0.02), ("red dog", 0.01), ("cat", 1.0))]
+    asked = (("dog", 0.02), ("red dog", 0.01), ("cat", 1.0))
+    concepts = [Concept(phrases=(phrase,), rules=Rules(threshold=least, overlap=True)) for phrase, least in asked]
     results = segmenter.find(png(0, (301, 97)), concepts)
     assert [r.threshold for r in results] == [0.02, 0.01, 1.0]
     assert all(r.size == (301, 97) for r in results)
@@ -420,7 +422,7 @@ def test_the_settings_threshold_holds_unless_options_say_other(checkpoint: Path,
     assert segmenter.find(png(), [DOG])[0].threshold == 0.5
     strict = LocalSegmenter(settings(checkpoint, threshold=0.9))
     assert strict.find(png(), [DOG])[0].threshold == 0.9
-    assert strict.find(png(), [DOG], FindOptions(threshold=0.2))[0].threshold == 0.2
+    assert strict.find(png(), [DOG], FindOptions(rules=Rules(threshold=0.2)))[0].threshold == 0.2
 
 
 def test_an_unknown_phrase_in_any_script_is_no_error(segmenter: LocalSegmenter) -> None:

@@ -1,28 +1,85 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from sam3_core.engine.plan import EXEMPLARS_ONLY, Exhibit, Prompt, make_plan
+from sam3_core.engine.plan import EXEMPLARS_ONLY, Exhibit, Prompt, candidates, make_plan
 from sam3_core.errors import InvalidPrompt
+from sam3_core.masks import Mask
+from sam3_core.rules import DEFAULT_RULES, Area, Rules
 from sam3_core.types import Box, Concept, Exemplar, FindOptions
+from sam3_core.wording import Worded
 
 SIZE = (200, 100)
 
 
 def test_every_different_prompt_is_asked_once() -> None:
     concepts = [
-        Concept(phrases=("Red circle", "red disc"), negatives=("star",), threshold=0.7),
-        Concept(phrases=("star",), negatives=("red circle", "sun"), threshold=0.3),
+        Concept(phrases=("Red circle", "red disc"), negatives=("star",), rules=Rules(threshold=0.7)),
+        Concept(phrases=("star",), negatives=("red circle", "sun"), rules=Rules(threshold=0.3)),
         Concept(phrases=("RED CIRCLE",)),
     ]
-    plan = make_plan(concepts, SIZE, FindOptions(threshold=0.4))
+    plan = make_plan(concepts, SIZE, FindOptions(rules=Rules(threshold=0.4)))
     assert [prompt.text for prompt in plan.prompts] == ["red circle", "red disc", "star", "sun"]
     assert plan.floors == (0.3, 0.7, 0.3, 0.3)  # what the most modest concept wants
     first, second, third = plan.steps
     assert first.phrases == (("Red circle", 0), ("red disc", 1))
     assert (first.negatives, second.negatives, third.negatives) == ((2,), (0, 3), ())
     assert third.phrases == (("RED CIRCLE", 0),)
-    assert [step.threshold for step in plan.steps] == [0.7, 0.3, 0.4]
+    assert [step.rules.threshold for step in plan.steps] == [0.7, 0.3, 0.4]
+
+
+def test_a_plan_asks_for_more_candidates_than_top_k() -> None:
+    concepts = [
+        Concept(phrases=("a",), negatives=("b",), rules=Rules(top_k=2)),
+        Concept(phrases=("a", "c"), rules=Rules(top_k=1)),
+        Concept(phrases=("d",)),
+    ]
+    plan = make_plan(concepts, SIZE, FindOptions())
+    assert [prompt.text for prompt in plan.prompts] == ["a", "b", "c", "d"]
+    # the negative's too: it must be seen beside a candidate under the threshold
+    assert plan.counts == (candidates(2), candidates(2), candidates(1), 0)
+    assert [candidates(count) for count in (0, 1, 3)] == [0, 12, 20]
+
+
+def test_rules_are_the_concepts_then_the_options_then_the_defaults() -> None:
+    concept = Concept(phrases=("a",), rules=Rules(threshold=0.0, min_area=Area(9)))
+    options = FindOptions(rules=Rules(threshold=0.7, max_instances=4, overlap=True))
+    (step,) = make_plan([concept], SIZE, options).steps
+    chosen = Rules(threshold=0.0, min_area=Area(9), max_instances=4, overlap=True)
+    assert step.rules == chosen.over(DEFAULT_RULES)
+
+
+def worded(phrase: str) -> Worded:
+    """Two words for a bus, and a note on it."""
+    return Worded(("bus", "Coach"), ("noted",)) if phrase == "公交车" else Worded((phrase,))
+
+
+def test_a_phrase_may_be_asked_in_several_words_and_keeps_its_name() -> None:
+    concept = Concept(phrases=("公交车", "BUS", "van"), negatives=("公交车", "tram", "Bus"))
+    plan = make_plan([concept], SIZE, FindOptions(), worded)
+    assert [prompt.text for prompt in plan.prompts] == ["bus", "coach", "van", "tram"]
+    (step,) = plan.steps
+    assert step.phrases == (("公交车", 0), ("公交车", 1), ("van", 2))  # the first of two that are worded alike
+    assert step.negatives == (0, 1, 3)
+    assert step.notes == ("noted",)
+
+
+def test_what_is_drawn_goes_along() -> None:
+    drawn = (Box(1, 2, 3, 4), Mask.from_full(np.eye(3)))
+    (step,) = make_plan([Concept(phrases=("a",), drawn=drawn)], SIZE, FindOptions()).steps
+    assert step.drawn == drawn
+
+
+def test_negative_exemplars_are_searched_as_if_they_were_wanted() -> None:
+    positive, negative = Exemplar(Box(20, 10, 60, 50)), Exemplar(Box(100, 0, 260, 100), positive=False)
+    plan = make_plan([Concept(phrases=("a",), exemplars=(positive, negative))], SIZE, FindOptions())
+    whole, lookalike = plan.prompts
+    assert [exhibit.positive for exhibit in whole.exhibits] == [True, False]
+    assert lookalike == Prompt(EXEMPLARS_ONLY, (Exhibit(0.75, 0.5, 0.5, 1.0, True),))
+    (step,) = plan.steps
+    assert (step.phrases, step.negatives) == ((("a", 0),), (1,))
+    assert (step.shown, step.refused) == ((positive.box,), (Box(100, 0, 200, 100),))
 
 
 def test_exemplars_go_with_every_phrase_and_not_with_negatives() -> None:
@@ -36,7 +93,7 @@ def test_exemplars_go_with_every_phrase_and_not_with_negatives() -> None:
 def test_exemplars_alone_are_asked_as_the_stock_processor_does() -> None:
     shown = (Exemplar(Box(20, 10, 60, 50)), Exemplar(Box(100, 0, 200, 100), positive=False))
     plan = make_plan([Concept(exemplars=shown)], SIZE, FindOptions())
-    assert [prompt.text for prompt in plan.prompts] == [EXEMPLARS_ONLY]
+    assert {prompt.text for prompt in plan.prompts} == {EXEMPLARS_ONLY}
     assert plan.prompts[0].exhibits[1] == Exhibit(0.75, 0.5, 0.5, 1.0, False)
     assert plan.steps[0].phrases == (("", 0),)
 
