@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sam3_core.errors import BadSettings
+from sam3_core.rules import Tiling
+from sam3_core.wording import read_glossary
 
 PREFIX = "SAM3_"
 
@@ -30,6 +33,23 @@ class CoreSettings(BaseSettings):
         repr=False,
     )
     threshold: float = Field(0.5, ge=0, le=1, description="least score of an instance, unless a label says other")
+    tiles: Tiling = Field(
+        Tiling.OFF,
+        description="search large images in overlapping tiles too: `off`, `auto` (where small objects would vanish), "
+        "`on`; each tile costs as much as an image",
+    )
+    max_tiles: int = Field(30, ge=1, description="an image that would take more tiles gets larger ones")
+    glossary: Path | None = Field(
+        None, description="file with a line `公交车: bus` for each phrase that is asked in other words"
+    )
+    translation_model: str | None = Field(
+        None,
+        description="translates phrases in other scripts to English: hub id or folder of a Marian or NLLB model",
+    )
+    translation_language: str = Field(
+        "", description="what phrases are written in, where that model knows several, in its words: `zho_Hans`"
+    )
+    translate_latin: bool = Field(False, description="translate phrases in Latin letters too")
     max_megapixels: float = Field(100.0, gt=0, description="larger pictures are refused")
     cache_mb: int = Field(512, ge=0, description="memory for image embeddings on the model's device, MiB")
     cache_host_mb: int = Field(
@@ -37,6 +57,19 @@ class CoreSettings(BaseSettings):
     )
     prompt_mb: int = Field(1024, ge=16, description="memory for one pass of phrases through the decoder, MiB")
     load_wait: float = Field(60.0, ge=0, description="seconds a request waits for weights that are still loading")
+
+    @field_validator("glossary", "translation_model", mode="before")
+    @classmethod
+    def _drop_blank(cls, value: object) -> object:
+        """Compose files pass unset variables on as empty strings."""
+        return value or None
+
+    @field_validator("glossary")
+    @classmethod
+    def _check_glossary(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_glossary(value)  # a mistake in it stops the start
+        return value
 
 
 Settings = TypeVar("Settings", bound=CoreSettings)
