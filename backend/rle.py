@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3_core import Mask
-from sam3_core.encodings.runs import run_edges
+from sam3_core.encodings.runs import Indices, run_lengths
 from sam3_core.errors import InvalidInput
 
 _SIZES = np.array([3, 4, 8, 16], dtype=np.int64)
+_SPANS = 1 << _SIZES
 _LONGEST = 1 << 16
 _MAX_VALUES = (1 << 32) - 1
 _HEADER = 53  # bits
 _MAX_BYTES = 1 << 20  # of RLE that is read: half a second's work; a mask of 12 megapixels has some 20 000
-_CHUNK = 1 << 18  # runs packed at a time: bounds the bits held unpacked to some megabytes
 
 
 def brush_rle(mask: Mask) -> list[int]:
@@ -37,62 +37,38 @@ def brush_rle(mask: Mask) -> list[int]:
     count = width * height * 4
     if count > _MAX_VALUES:
         raise ValueError(f"an image of {width}x{height} pixels is too large for brush RLE")
-    lengths, inside = _split_long(*_frame_runs(mask))
+    lengths, inside = _split_long(run_lengths(mask.bits, mask.x, mask.y, mask.frame))
     return _pack(count, lengths, inside)
 
 
-def _frame_runs(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Runs of the flattened frame: their lengths in pixels, ``(N,)`` and all positive, and whether each is inside."""
-    width, height = mask.frame
-    rows, columns = run_edges(mask.bits)
-    # Starts and ends in turn; a run that goes on at the next row's first column leaves a gap of zero.
-    edges = (rows + mask.y) * width + mask.x + columns
-    lengths = np.diff(edges, prepend=0, append=width * height)
-    inside = np.zeros(len(lengths), dtype=np.bool_)
-    inside[1::2] = True
-    return _join(lengths[lengths > 0], inside[lengths > 0])
+def _split_long(lengths: Indices) -> tuple[Indices, Indices]:
+    """Pixels to values, and runs longer than the format's longest cut into full ones and a rest.
 
-
-def _join(lengths: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Neighbouring runs of the same value made one."""
-    if lengths.size == 0:
-        return lengths, inside
-    first = np.flatnonzero(np.concatenate(([True], inside[1:] != inside[:-1])))
-    return np.add.reduceat(lengths, first), inside[first]
-
-
-def _split_long(lengths: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Pixels to values, and runs longer than the format's longest cut into full ones and a rest."""
-    values = lengths * 4
+    lengths: as ``run_lengths`` gives them. Returns lengths, all positive, and 1 for those inside, 0 for the others.
+    """
+    first = int(lengths[0] == 0)
+    values = lengths[first:] * 4
     pieces = (values + _LONGEST - 1) // _LONGEST
     out = np.full(int(pieces.sum()), _LONGEST, dtype=np.int64)
     out[np.cumsum(pieces) - 1] = values - (pieces - 1) * _LONGEST
-    return out, np.repeat(inside, pieces)
+    return out, np.repeat(np.arange(first, lengths.size) & 1, pieces)
 
 
-def _pack(count: int, lengths: NDArray[np.int64], inside: NDArray[np.bool_]) -> list[int]:
+def _pack(count: int, lengths: Indices, inside: Indices) -> list[int]:
     """Header and runs as bytes."""
     header = (count << 21) | ((8 - 1) << 16) | 0x237F  # size fields 3, 4, 8, 16, each less one, four bits each
-    bits = [np.array([int(bit) for bit in f"{header:053b}"], dtype=np.uint8)]
-    for i in range(0, len(lengths), _CHUNK):
-        bits.append(_run_bits(lengths[i : i + _CHUNK], inside[i : i + _CHUNK]))
-    packed: list[int] = np.packbits(np.concatenate(bits)).tolist()
-    return packed
-
-
-def _run_bits(lengths: NDArray[np.int64], inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The bits of some runs, one per element, in order."""
-    field = np.searchsorted(1 << _SIZES, lengths)  # the first size that holds length - 1
+    field = np.searchsorted(_SPANS, lengths)  # the first size that holds length - 1
     size = _SIZES[field]
-    value = np.where(inside, 255, 0)
-    word = (((1 << 2 | field) << size) | (lengths - 1)) << 8 | value
-    total = size + 11
-    # Bit j of all words together belongs to the word whose end lies behind j; its weight falls towards that end.
-    ends = np.cumsum(total)
-    owner = np.repeat(np.arange(len(total)), total)
-    shift = ends[owner] - 1 - np.arange(int(ends[-1]) if len(ends) else 0)
-    bits: NDArray[np.uint8] = ((word[owner] >> shift) & 1).astype(np.uint8)
-    return bits
+    words = (((1 << 2 | field) << size) | (lengths - 1)) << 8 | inside * 255
+    ends = np.cumsum(size + 11) + _HEADER
+    starts = ends - size - 11
+    words <<= 40 - 11 - size - starts % 8  # a word of 27 bits at most lies in five bytes
+    packed = np.zeros(int(ends[-1] + 7) // 8 + 4, dtype=np.uint8)
+    packed[:7] = list((header << 3).to_bytes(7, "big"))
+    first = starts // 8
+    for place in range(5):  # words share bytes, never bits, so a sum joins them
+        np.add.at(packed, first + place, (words >> 32 - 8 * place).astype(np.uint8))
+    return list(packed[:-4].tobytes())
 
 
 def mask_of_rle(rle: Sequence[int] | bytes, frame: tuple[int, int]) -> Mask:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as pycoco
 
-from sam3_core.encodings.runs import run_edges
+from sam3_core.encodings.runs import run_lengths
 from sam3_core.errors import InvalidInput, TooLarge
 from sam3_core.masks import Mask
 
@@ -31,14 +31,8 @@ class Rle(TypedDict):
 def encode(mask: Mask) -> Rle:
     """The mask as pycocotools reads it; the cost goes with the crop, not with the frame."""
     width, height = mask.frame
-    columns, rows = run_edges(_transposed(mask.bits))
-    edges = (columns + mask.x) * height + rows + mask.y
-    # A run that fills its column to the frame's lower edge goes on at the top of the next: there is no edge.
-    meet = np.flatnonzero(edges[1:] == edges[:-1])
-    edges = np.delete(edges, np.concatenate([meet, meet + 1]))
-    counts = np.diff(edges, prepend=0, append=height * width)
-    if counts.size > 1 and counts[-1] == 0:
-        counts = counts[:-1]
+    # Column order is the row order of the transpose.
+    counts = run_lengths(_transposed(mask.bits), mask.y, mask.x, (height, width))
     packed = pycoco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return Rle(size=[height, width], counts=packed["counts"].decode("ascii"))
 

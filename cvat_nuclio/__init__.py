@@ -1,0 +1,1 @@
+"""CVAT: what its Nuclio functions and its auto-annotation functions answer with."""
