@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from backend import metrics
-from backend.bodies import PredictBody, SetupBody, T, WebhookBody, decode, project_id
+from backend.bodies import PredictBody, PredictParams, SetupBody, T, WebhookBody, decode, project_id
 from backend.model import Runtime, Sam3Backend
 from backend.settings import BackendSettings
 from sam3_core import Segmenter
@@ -81,7 +81,8 @@ def _add_routes(app: Flask, runtime: Runtime) -> None:
         body = _body(PredictBody)
         model = Sam3Backend(project_id(body.project), body.label_config, runtime)
         with runtime.metrics.predict_seconds.time():
-            results = model.predict(body.tasks, body.params.context if body.params else None)
+            params = body.params or PredictParams()
+            results = model.predict(body.tasks, params.context, **params.options())
         return _json({"results": results})
 
     @app.post("/webhook")

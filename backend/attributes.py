@@ -6,6 +6,8 @@ import logging
 import re
 from collections.abc import Mapping
 
+from sam3_core.choices import Choices, read_choices
+
 log = logging.getLogger(__name__)
 
 Attributes = Mapping[str, str]
@@ -29,19 +31,12 @@ def split_words(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def read_threshold(owner: str, attributes: Attributes) -> float | None:
-    """``threshold``, 0..1; None where it is missing or no such number."""
-    text = attributes.get("threshold")
-    if text is None:
-        return None
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = -1.0
-    if 0.0 <= threshold <= 1.0:
-        return threshold
-    log.warning('%s: threshold="%s" is not a number between 0 and 1 and is ignored', owner, text)
-    return None
+def read_options(owner: str, attributes: Attributes, *, of_image: bool = False) -> Choices:
+    """What a tag's attributes choose. of_image: whether it is an ``<Image>`` tag."""
+    choices, wrong = read_choices(attributes, of_image=of_image)
+    for sentence in wrong:
+        log.warning("%s: %s; it is ignored", owner, sentence)
+    return choices
 
 
 def read_candidates(owner: str, attributes: Attributes) -> int:

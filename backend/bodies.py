@@ -11,10 +11,12 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from sam3_core.choices import OPTIONS
 from sam3_core.errors import InvalidInput
 
 T = TypeVar("T")
 
+Scalar = str | int | float | bool | None
 Index = Annotated[int, Meta(ge=0)]
 _NONE = Raw(b"[]")
 
@@ -68,7 +70,26 @@ class Context(Struct, frozen=True):
 
 
 class PredictParams(Struct, frozen=True):
+    """What a request says beside its tasks: Label Studio the context, scripts of our users the options too."""
+
     context: Context | None = None
+    threshold: Scalar = None
+    presence: Scalar = None
+    min_area: Scalar = None
+    max_area: Scalar = None
+    max_instances: Scalar = None
+    top_k: Scalar = None
+    allow_overlap: Scalar = None
+    fineness: Scalar = None
+    min_iou: Scalar = None
+    max_vertices: Scalar = None
+    holes: Scalar = None
+    parts: Scalar = None
+    tiles: Scalar = None
+
+    def options(self) -> dict[str, Scalar]:
+        """The values of ``sam3_core.choices.OPTIONS``, as they came."""
+        return {name: getattr(self, name) for name in OPTIONS}
 
 
 class PredictBody(Struct, frozen=True):

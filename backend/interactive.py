@@ -18,12 +18,13 @@ from backend.labeling import Plan
 from backend.memory import Answer, PackedMask, ShortMemory, Where
 from backend.metrics import Metrics
 from backend.pictures import Pictures
+from backend.predictions import Nothing, Prediction, prediction, tell_once
 from backend.prompts import Ask, Drawing, Place, Target, find_place, read_asks
 from backend.refinement import again, start_of
-from backend.regions import Picture, Region, RegionWriter
+from backend.regions import Picture, Region, RegionWriter, remarks_on
 from backend.stored import StoredRegions
 from backend.superseded import Newest
-from sam3_core import Concept, EncodedImage, Instance, OutlineOptions, Segmenter
+from sam3_core import Concept, EncodedImage, FindOptions, Instance, OutlineOptions, Segmenter
 from sam3_core.errors import Dropped, ImageUnavailable, ModelUnavailable, NotReady, Sam3Error
 from sam3_core.timing import stage
 
@@ -32,22 +33,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What all asks of a request share. number: its place in the order of arrival. size: of the displayed image."""
+    """What all asks of a request share.
+
+    number: its place in the order of arrival. size: of the displayed image. stored: what is on it already.
+    """
 
     task: Task
     project: str
     number: int
     image: EncodedImage
     size: tuple[int, int]
+    place: Place
+    stored: StoredRegions
+    nothing: Nothing
 
 
 @dataclass(frozen=True, slots=True)
 class _Suggestion:
-    """An instance, where it goes, and the id of its region; empty where the region writer may choose."""
+    """An instance, where it goes, the id of its region, empty where the region writer may choose, and what to say."""
 
     instance: Instance
     target: Target
     region: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 class Interactive:
@@ -63,15 +71,15 @@ class Interactive:
 
     def answer(
         self, task: Task, prompts: Sequence[ContextRegion], plan: Plan, site: Site | None, project: str
-    ) -> list[Region]:
-        """The regions that answer what the annotator drew or typed; none, with a reason in the log, if it found none.
+    ) -> Prediction:
+        """The regions that answer what the annotator drew or typed; if there are none, the log and ``meta`` say why.
 
         Raises NotReady while the weights load and ModelUnavailable when they cannot be.
         """
-        number = self._newest.arrive()
+        number, nothing, regions = self._newest.arrive(), Nothing(), list[Region]()
         try:
             with self._metrics.interactive_seconds.time():
-                return self._answer(task, prompts, plan, site, project, number)
+                regions = self._answer(task, prompts, plan, site, project, number, nothing)
         except (NotReady, ModelUnavailable):
             raise
         except Dropped:
@@ -80,7 +88,10 @@ class Interactive:
         except Sam3Error as error:
             log.warning("task %s: %s", task.id, error)
             self._metrics.failures.labels(type(error).__name__).inc()
-        return []
+            nothing.fail(str(error))
+        if reasons := str(nothing):
+            log.info("task %s: %s", task.id, reasons)
+        return prediction(regions, self._segmenter.info().version, nothing)
 
     def _answer(
         self,
@@ -90,6 +101,7 @@ class Interactive:
         site: Site | None,
         project: str,
         number: int,
+        nothing: Nothing,
     ) -> list[Region]:
         place = find_place(prompts, plan)
         if place is None:
@@ -97,7 +109,9 @@ class Interactive:
         with stage("fetch"):
             image = self._pictures.get(_address(task, place), site, task.id, keep=True)
         size = image.displayed_size(max_megapixels=self._max_megapixels)
-        request = _Request(task, project, number, image, size)
+        ids = {prompt.id for prompt in prompts}
+        stored = StoredRegions(task, place, size, self._memory, without=ids)
+        request = _Request(task, project, number, image, size, place, stored, nothing)
         asks = read_asks(prompts, place, plan, size)
         found = self._find(request, [ask for ask in asks if isinstance(ask.prompt, Concept)])
         for ask in asks:
@@ -107,15 +121,21 @@ class Interactive:
         return self._write(request, found)
 
     def _find(self, request: _Request, asks: Sequence[Ask]) -> list[_Suggestion]:
-        """Every instance of what was typed or shown; all asks in one pass of the model."""
-        concepts = [ask.prompt for ask in asks if isinstance(ask.prompt, Concept)]
-        found: list[_Suggestion] = []
+        """Every instance of what was typed or shown that nobody outlined yet; all asks in one pass of the model."""
+        stored, found = request.stored, list[_Suggestion]()
+        concepts = [
+            stored.without_drawn(ask.prompt, (ask.target.label,)) for ask in asks if isinstance(ask.prompt, Concept)
+        ]
         if not concepts:
             return found
-        for ask, result in zip(asks, self._segmenter.find(request.image, concepts), strict=True):
+        results = self._segmenter.find(request.image, concepts, FindOptions(tiles=request.place.source.tiles))
+        self._metrics.count_removed(results)
+        for ask, result in zip(asks, results, strict=True):
+            for note in result.notes:
+                tell_once(note)
             if result.reason:
-                log.info("task %s: %r: %s", request.task.id, ask.target.label, result.reason)
-            found += (_Suggestion(instance, ask.target) for instance in result.instances)
+                request.nothing.add(ask.target.label, result.reason)
+            found += (_Suggestion(one, ask.target, remarks=remarks_on(one, result)) for one in result.instances)
         return found
 
     def _outline(self, request: _Request, ask: Ask, drawing: Drawing) -> list[_Suggestion]:
@@ -125,16 +145,15 @@ class Interactive:
         where = Where(request.project, task.id, target.source.name, target.page or 0, target.label)
         with self._newest.waiting(where, origins, request.number) as wanted:
             answers = [known for known in self._memory.answers(where) if known.outline.frame == request.size]
-            stored = StoredRegions(task, target, request.size, self._memory, without=origins)
-            start = start_of(drawing, origins, answers, stored)
+            start = start_of(drawing, origins, answers, request.stored.of_label(target.label))
             options = OutlineOptions(candidates=ask.candidates)
             instances = self._segmenter.outline(request.image, start.prompt, options, wanted=wanted)
         if not instances:
-            log.info("task %s: %r: the model sees no object at %s", task.id, target.label, _shown(drawing))
+            request.nothing.add(target.label, f"the model sees no object at {_shown(drawing)}")
             return []
         region, control = start.region, start.control
         if not region:
-            same = again(drawing, instances[0].mask, answers, stored)
+            same = again(drawing, instances[0].mask, answers, request.stored.of_label(target.label))
             region, control = (same.region, same.control) if same else (_new_id(task, ask), "")
         target = _at_control(target, control)
         found = [_Suggestion(one, target, _candidate_id(region, i)) for i, one in enumerate(instances)]
@@ -150,7 +169,9 @@ class Interactive:
             return [
                 region
                 for one in found
-                for region in writer.write(one.instance, one.target, picture, region_id=one.region or None)
+                for region in writer.write(
+                    one.instance, one.target, picture, region_id=one.region or None, remarks=one.remarks
+                )
             ]
 
 

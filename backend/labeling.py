@@ -1,8 +1,8 @@
 """A labeling config becomes a plan: what is filled on which image, what prompts are drawn with, which phrases.
 
 Parsed with label-studio-sdk, which keeps attributes Label Studio does not know. Ours on a ``<Label>`` are ``prompt``
-(``;`` separates synonyms), ``negative_prompt``, ``threshold``, ``exemplar`` and ``remember_prompt``; on a control of
-rectangles ``oriented``. ``predicted_values`` is label-studio-ml's.
+(``;`` separates synonyms), ``negative_prompt``, ``exemplar`` and ``remember_prompt``; on a control of rectangles
+``oriented``; on both and on ``<Image>`` those of ``sam3_core.choices``. ``predicted_values`` is label-studio-ml's.
 """
 
 from __future__ import annotations
@@ -10,21 +10,25 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.attributes import is_true, read_threshold, split_phrases, split_words
+from backend.attributes import is_true, read_options, split_phrases, split_words
 from backend.tools import Tool, read_tool
 from sam3_core import Concept
+from sam3_core.choices import OPEN, Choices
 from sam3_core.errors import InvalidPrompt
+from sam3_core.finish import OPEN_FINISH, Finish
+from sam3_core.rules import Tiling
 
 log = logging.getLogger(__name__)
 
 _MAX_CONFIG = 1_000_000  # characters; real configs have a few thousand
+_MOST_TOLD = 50  # labels in a line of the log
 
 
 class Output(StrEnum):
@@ -48,15 +52,19 @@ class Output(StrEnum):
 class Label:
     """One label of a control: ``value`` as regions carry it, ``concept`` as the model is asked for it.
 
+    finish: how its instances are drawn; what that leaves open is the core's default.
     shown: what the annotator reads, where it is not ``value``. predicted: other words that mean this label.
     remember: what annotators type for it is looked for in later batches.
+    choices: of its own attributes; ``finish`` and the concept's rules are what comes of all layers.
     """
 
     value: str
     concept: Concept
+    finish: Finish = OPEN_FINISH
     shown: str = ""
     predicted: tuple[str, ...] = ()
     remember: bool = False
+    choices: Choices = OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class Control:
 
     labeler: for tags without labels of their own, the name of the ``<Labels>`` tag that has them; empty otherwise.
     oriented: its rectangles may be turned, to lie closer around what they hold.
+    choices: of its own attributes, and those of the labeler's that it leaves open.
     """
 
     name: str
@@ -72,6 +81,7 @@ class Control:
     labels: tuple[Label, ...]
     labeler: str = ""
     oriented: bool = False
+    choices: Choices = OPEN
 
     def label(self, value: str) -> Label | None:
         """The label of this value, or None."""
@@ -83,6 +93,7 @@ class ImageSource:
     """An image tag: its name, the key of the task's data that holds its address, what fills it, what prompts on it.
 
     Controls are in the order of the config. notes: names of the ``TextArea`` tags whose text is no prompt.
+    tiles: whether to search its images in tiles; None leaves it to the core. choices: of its own attributes.
     """
 
     name: str
@@ -90,6 +101,8 @@ class ImageSource:
     controls: tuple[Control, ...]
     tools: tuple[Tool, ...] = ()
     notes: frozenset[str] = frozenset()
+    tiles: Tiling | None = None
+    choices: Choices = OPEN
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -104,6 +117,22 @@ class ImageSource:
     def concepts(self) -> tuple[Concept, ...]:
         """What to look for, each once, however many controls show it."""
         return tuple(dict.fromkeys(label.concept for control in self.controls for label in control.labels))
+
+    def under(self, request: Choices, project: Choices) -> ImageSource:
+        """The same with ``tiles`` and every label's rules and finish from all layers.
+
+        The more special over the more general: the request, the label, the control tag, the image tag, the project.
+        """
+
+        def settled(label: Label, control: Control) -> Label:
+            choices = request.over(label.choices).over(control.choices).over(self.choices).over(project)
+            return replace(label, concept=replace(label.concept, rules=choices.rules), finish=choices.finish)
+
+        controls = tuple(
+            replace(control, labels=tuple(settled(label, control) for label in control.labels))
+            for control in self.controls
+        )
+        return replace(self, controls=controls, tiles=request.over(self.choices).over(project).tiles)
 
     def tool(self, name: str) -> Tool:
         """The tag that prompts are drawn with, or one of that name that says nothing about them."""
@@ -122,9 +151,22 @@ class Plan:
         """Whether annotators can click or draw prompts: the first one should be answered like a later one."""
         return any(tool.smart for source in self.sources for tool in source.tools)
 
+    def under(self, request: Choices = OPEN, project: Choices = OPEN) -> Plan:
+        """The same plan where a request and a connection's extra parameters chose something too."""
+        return replace(self, sources=tuple(source.under(request, project) for source in self.sources))
+
     def source(self, name: str) -> ImageSource | None:
         """The image tag of this name, or None."""
         return next((source for source in self.sources if source.name == name), None)
+
+
+@lru_cache(maxsize=64)
+def resolve_plan(config: str, request: Choices = OPEN, project: Choices = OPEN) -> Plan:
+    """The plan of a labeling config under what a request and a connection's extra parameters chose. Never raises."""
+    plan = read_plan(config).under(request, project)
+    for source in plan.sources:
+        log.info("image %r: %s", source.name, "; ".join(_told(label) for label in source.labels[:_MOST_TOLD]))
+    return plan
 
 
 @lru_cache(maxsize=64)
@@ -150,7 +192,13 @@ def read_plan(config: str) -> Plan:
             "no PolygonLabels, BrushLabels, RectangleLabels, BitmaskLabels, EllipseLabels or VectorLabels "
             "with labels on an Image, and no such tag without labels, as Polygon or Brush, beside Labels",
         )
-    return Plan(sources)
+    return Plan(sources).under()
+
+
+def _told(label: Label) -> str:
+    """What is looked for under a label and what was chosen for it, for a line in the log."""
+    chosen = Choices(label.concept.rules, label.finish).chosen
+    return f"{label.value!r}: " + ", ".join([*label.concept.phrases, *(f"{n}={v}" for n, v in chosen.items())])
 
 
 def readable(name: str) -> str:
@@ -181,20 +229,31 @@ def _read_source(image: Any, controls: Sequence[Any]) -> ImageSource:
     filled = [control for tag, control in found if not _is_prompt_tool(tag, tools.get(tag.name))]
     # Where boxes for prompting are all there is, the answers go to one of them.
     filled = filled or [control for tag, control in found if _may_hold_answers(tag, tools.get(tag.name))]
-    return ImageSource(image.name, _data_key(image.value), tuple(filled), tuple(tools.values()), frozenset(notes))
+    return ImageSource(
+        image.name,
+        _data_key(image.value),
+        tuple(filled),
+        tuple(tools.values()),
+        frozenset(notes),
+        choices=read_options(image.name, image.attr, of_image=True),
+    )
 
 
 def _read_controls(tag: Any, labelers: Sequence[Any], remember: bool) -> Iterator[Control]:
     """A tag as controls: one with its own labels, or one for each ``<Labels>`` tag beside it; none without labels."""
     kind = tag.tag.lower()
-    for output in Output:
-        oriented = output is Output.RECTANGLE and is_true(tag.attr, "oriented")
-        if kind == output.value and (labels := _read_labels(tag, remember)):
-            yield Control(tag.name, output, labels, oriented=oriented)
-        elif kind == output.plain:
-            for labeler in labelers:
-                if labels := _read_labels(labeler, remember):
-                    yield Control(tag.name, output, labels, labeler.name, oriented)
+    output = next((output for output in Output if kind in (output.value, output.plain)), None)
+    if output is None:
+        return
+    oriented = output is Output.RECTANGLE and is_true(tag.attr, "oriented")
+    for owner in (tag,) if kind == output.value else labelers:
+        if labels := _read_labels(owner, remember):
+            choices = read_options(tag.name, tag.attr)
+            if owner is tag:
+                yield Control(tag.name, output, labels, oriented=oriented, choices=choices)
+            else:
+                shared = read_options(owner.name, owner.attr)
+                yield Control(tag.name, output, labels, owner.name, oriented, choices.over(shared))
 
 
 def _is_prompt_tool(tag: Any, tool: Tool | None) -> bool:
@@ -222,11 +281,7 @@ def _read_label(value: str, attributes: Mapping[str, str], remember: bool) -> La
     # The SDK's value is the alias where there is one: so is what Label Studio stores in a region.
     phrases = split_phrases(attributes.get("prompt")) or (readable(value),)
     try:
-        concept = Concept(
-            phrases=phrases,
-            negatives=split_phrases(attributes.get("negative_prompt")),
-            threshold=read_threshold(f"label {value!r}", attributes),
-        )
+        concept = Concept(phrases=phrases, negatives=split_phrases(attributes.get("negative_prompt")))
     except InvalidPrompt as error:
         log.warning("label %r is left out: %s", value, error)
         return None
@@ -237,4 +292,5 @@ def _read_label(value: str, attributes: Mapping[str, str], remember: bool) -> La
         shown="" if shown == value else shown,
         predicted=split_words(attributes.get("predicted_values")),
         remember=is_true(attributes, "remember_prompt", default=remember),
+        choices=read_options(f"label {value!r}", attributes),
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Enum, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from backend.pictures import PicturesInfo
-from sam3_core import ModelInfo, ModelState
+from sam3_core import ConceptResult, ModelInfo, ModelState
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
@@ -36,6 +36,9 @@ class Metrics:
         )
         self.tasks = Counter("sam3_tasks", "tasks asked for", registry=registry)
         self.instances = Counter("sam3_instances", "instances found", registry=registry)
+        self._removed = Counter(
+            "sam3_removed_instances", "instances that reached the threshold and went", ["reason"], registry=registry
+        )
         self.failures = Counter("sam3_failures", "images or clicks that failed", ["reason"], registry=registry)
         self.superseded = Counter(
             "sam3_superseded_clicks", "clicks dropped because a newer one took their place", registry=registry
@@ -47,6 +50,12 @@ class Metrics:
             registry=registry,
         )
         registry.register(_Caches(model, pictures))
+
+    def count_removed(self, results: Iterable[ConceptResult]) -> None:
+        """Why instances that the model was sure of are not among the answers."""
+        for result in results:
+            for removal, count in result.removed:
+                self._removed.labels(removal.name.lower()).inc(count)
 
     def render(self) -> bytes:
         """Everything as text."""

@@ -11,19 +11,23 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backend.bodies import Context, Task, convert
+from backend.extra_params import read_extra
 from backend.images import ImageReader, Site
 from backend.interactive import Interactive
-from backend.labeling import Plan, read_plan
+from backend.labeling import Plan, resolve_plan
 from backend.metrics import Metrics
 from backend.phrases import Phrases
 from backend.pictures import Pictures
-from backend.prelabel import Prediction, Prelabeler
+from backend.predictions import Nothing, Prediction
+from backend.prelabel import Prelabeler
 from backend.settings import BackendSettings
 from sam3_core import Segmenter
+from sam3_core.choices import OPEN, Choices, read_choices
+from sam3_core.errors import InvalidInput
 from sam3_core.settings import load_settings
 
 try:
@@ -46,6 +50,15 @@ class Event:
     annotations: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """What /setup said about a project: where it lives, and the choices of the connection's extra parameters."""
+
+    hostname: str | None = None
+    access_token: str | None = None
+    choices: Choices = OPEN
+
+
 class Runtime:
     """What outlives a request: the segmenter, the readers, and what Label Studio told about its projects."""
 
@@ -56,24 +69,44 @@ class Runtime:
         self._images = ImageReader(settings)
         pictures = Pictures(self._images, megabytes=settings.image_cache_mb)
         self.metrics = metrics = Metrics(segmenter.info, pictures.info)
-        self.prelabeler = Prelabeler(segmenter, pictures, metrics, request_seconds=settings.request_seconds)
+        self.prelabeler = Prelabeler(
+            segmenter,
+            pictures,
+            metrics,
+            request_seconds=settings.request_seconds,
+            max_megapixels=settings.max_megapixels,
+        )
         self.interactive = Interactive(segmenter, pictures, metrics, max_megapixels=settings.max_megapixels)
-        self._hosts: dict[str, tuple[str | None, str | None]] = {}
+        self._projects: dict[str, _Project] = {}
         self._lock = threading.Lock()
 
     def introduce(self, project: str, hostname: str | None, access_token: str | None) -> None:
-        """Remember what /setup said about a project; the longest unseen projects are forgotten."""
-        with self._lock:
-            self._hosts.pop(project, None)
-            self._hosts[project] = (hostname, access_token)
-            while len(self._hosts) > _MAX_PROJECTS:
-                self._hosts.pop(next(iter(self._hosts)))
+        """Remember what /setup said about where a project lives."""
+        self._note(project, hostname=hostname, access_token=access_token)
+
+    def choose(self, project: str, choices: Choices) -> None:
+        """Remember what a project's connection chose, in place of what it chose before."""
+        self._note(project, choices=choices)
 
     def site(self, project: str) -> Site | None:
         """The Label Studio whose images a project shows."""
+        known = self._known(project)
+        return self._images.site(known.hostname, known.access_token)
+
+    def choices(self, project: str) -> Choices:
+        """What a project's connection chose."""
+        return self._known(project).choices
+
+    def _known(self, project: str) -> _Project:
         with self._lock:
-            hostname, access_token = self._hosts.get(project, (None, None))
-        return self._images.site(hostname, access_token)
+            return self._projects.get(project, _Project())
+
+    def _note(self, project: str, **said: Any) -> None:
+        """The longest unseen projects are forgotten."""
+        with self._lock:
+            self._projects[project] = replace(self._projects.pop(project, _Project()), **said)
+            while len(self._projects) > _MAX_PROJECTS:
+                self._projects.pop(next(iter(self._projects)))
 
 
 _shared: Runtime | None = None
@@ -108,7 +141,6 @@ class Sam3Backend(_Base):  # type: ignore[misc]
         self.project_id = project_id or ""
         self._runtime = runtime or shared_runtime()
         self._label_config = label_config or ""
-        self._plan = read_plan(label_config) if label_config else Plan((), "there is no labeling config")
         self.setup()
 
     def setup(self) -> None:
@@ -125,9 +157,11 @@ class Sam3Backend(_Base):  # type: ignore[misc]
         return self._version if key == "model_version" else None
 
     def set_extra_params(self, extra_params: object) -> None:
-        """Extra parameters of the connection: an object, a JSON string or null; none is known, none is an error."""
-        if extra_params:
-            log.info("project %s: the connection's extra parameters are not used", self.project_id)
+        """Extra parameters of the connection: an object, its JSON, or null, which takes back what was chosen before.
+
+        They hold for the project wherever its labeling config leaves something open. Nothing in them is an error.
+        """
+        self._runtime.choose(self.project_id, read_extra(f"project {self.project_id}", extra_params))
 
     def predict(
         self,
@@ -135,29 +169,44 @@ class Sam3Backend(_Base):  # type: ignore[misc]
         context: Context | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> list[Prediction | list[Any]]:
-        """Exactly one entry per task, in order: ``{"result": [...], "score": 0..1, "model_version": str}``.
+        """Exactly one entry per task, in order: ``{"result": [...], "score": 0..1, "model_version": str}``,
+        with a ``meta`` that says why where there is nothing (see ``backend.predictions``).
 
         context: what the annotator drew or typed, for interactive requests; every label is searched without one, by
         the phrases that were typed for it where it remembers them.
-        kwargs: ``login`` and ``password`` of the project's task data, which are not used.
-        Raises InvalidInput for malformed tasks or context, NotReady while the weights load, ModelUnavailable when
-        they cannot be. For what happens to single tasks see ``Prelabeler.predict_tasks``.
+        kwargs: choices of this request, see ``sam3_core.choices``, which win over all others; and ``login`` and
+        ``password`` of the project's task data, which are not used.
+        Raises InvalidInput for malformed tasks, context or choices, NotReady while the weights load, ModelUnavailable
+        when they cannot be. For what happens to single tasks see ``Prelabeler.predict_tasks``.
         """
         parsed = [convert(Task, task) for task in tasks]
         drawn = convert(Context, context) if context else None
-        if self._plan.problem:
-            log.warning("project %s: nothing to predict: %s", self.project_id, self._plan.problem)
+        plan = self._plan(kwargs)
         site = self._runtime.site(self.project_id)
         prelabeler = self._runtime.prelabeler
         self._runtime.metrics.tasks.inc(len(parsed))
+        if plan.problem:
+            log.warning("project %s: nothing to predict: %s", self.project_id, plan.problem)
+            nothing = Nothing()
+            nothing.fail(plan.problem)
+            return [prelabeler.prediction([], nothing) for _ in parsed]
         if drawn is None or drawn.missing:
-            return prelabeler.predict_tasks(parsed, self._runtime.phrases.apply(self.project_id, self._plan), site)
+            return prelabeler.predict_tasks(parsed, self._runtime.phrases.apply(self.project_id, plan), site)
         if drawn.event == "prewarm":
             for task in parsed:
-                prelabeler.warm(task, self._plan, site)
+                prelabeler.warm(task, plan, site)
             return [prelabeler.prediction([]) for _ in parsed]
         answer, prompts = self._runtime.interactive.answer, drawn.result or []
-        return [prelabeler.prediction(answer(task, prompts, self._plan, site, self.project_id)) for task in parsed]
+        return [answer(task, prompts, plan, site, self.project_id) for task in parsed]
+
+    def _plan(self, params: Mapping[str, object]) -> Plan:
+        """What to do. Raises InvalidInput for choices of the request that make no sense."""
+        request, wrong = read_choices(params)
+        if wrong:
+            raise InvalidInput(f"params: {wrong[0]}")
+        if not self._label_config:
+            return Plan((), "there is no labeling config")
+        return resolve_plan(self._label_config, request, self._runtime.choices(self.project_id))
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Take note of an annotation event, remember what was typed for labels that ask for it, answer at once."""

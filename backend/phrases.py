@@ -70,7 +70,7 @@ class Phrases:
             log.info("project %s: remembered what was typed for %s", project, ", ".join(map(repr, taught)))
 
     def apply(self, project: str, plan: Plan) -> Plan:
-        """The plan with the remembered phrases in place of the labels' own; negatives and thresholds stay."""
+        """The plan with the remembered phrases in place of the labels' own; negatives, rules and finish stay."""
         if not any(label.remember for source in plan.sources for label in source.labels):
             return plan
         try:

@@ -14,17 +14,19 @@ from typing import Any
 from backend.bodies import Task
 from backend.images import Site
 from backend.labeling import ImageSource, Plan
+from backend.memory import ShortMemory
 from backend.metrics import Metrics
 from backend.pictures import Pictures
-from backend.prompts import Target
-from backend.regions import Picture, Region, RegionWriter, mean_score
-from sam3_core import EncodedImage, Segmenter
+from backend.predictions import Nothing, Prediction, prediction, tell_once
+from backend.prompts import Place, Target
+from backend.regions import Picture, Region, RegionWriter, remarks_on
+from backend.stored import StoredRegions, people_drew
+from sam3_core import Concept, ConceptResult, EncodedImage, FindOptions, Segmenter
 from sam3_core.errors import ModelUnavailable, NotReady, Sam3Error
 from sam3_core.timing import stage
 
 log = logging.getLogger(__name__)
 
-Prediction = dict[str, Any]
 _AHEAD = 4  # images read before their turn
 
 
@@ -41,17 +43,27 @@ class Page:
 class Prelabeler:
     """Predicts tasks. One per process: it owns the threads that read ahead. Callable from any thread."""
 
-    def __init__(self, segmenter: Segmenter, pictures: Pictures, metrics: Metrics, *, request_seconds: float) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        pictures: Pictures,
+        metrics: Metrics,
+        *,
+        request_seconds: float,
+        max_megapixels: float,
+    ) -> None:
         self._segmenter = segmenter
         self._pictures = pictures
         self._metrics = metrics
         self._request_seconds = request_seconds
+        self._max_megapixels = max_megapixels
         self._readers = ThreadPoolExecutor(max_workers=_AHEAD, thread_name_prefix="sam3-read")
 
     def predict_tasks(self, tasks: Sequence[Task], plan: Plan, site: Site | None) -> list[Prediction | list[Any]]:
         """One entry per task, in order: every label's concept, searched in every image of the task.
 
-        A task whose images cannot be used gets an empty prediction and a line in the log. Tasks for which the time of
+        What people drew on a task already is not found again. Labels that found nothing, and images that cannot be
+        used, are a line in the log and a sentence in the prediction's ``meta``. Tasks for which the time of
         the request did not last get ``[]``, which makes Label Studio store nothing and ask again, where an empty
         prediction would count as done. A single task is one that an annotator opens: its images are kept and, where
         prompts can be drawn, encoded for them, so that the first click is answered like a later one.
@@ -68,7 +80,7 @@ class Prelabeler:
                     log.warning("out of time after %d of %d tasks: ask for fewer at once", len(done), len(tasks))
                     break
                 try:
-                    done.append(self._predict_task(task, pages, pictures, warm=opened and plan.interactive))
+                    done.append(self._predict_task(task, pages, pictures, plan, opened=opened))
                 except (NotReady, ModelUnavailable) as error:
                     if not any(done):
                         raise
@@ -92,21 +104,30 @@ class Prelabeler:
                 log.info("task %s: not prepared for clicks: %s", task.id, image)
 
     def _predict_task(
-        self, task: Task, pages: Sequence[Page], pictures: Iterator[EncodedImage | Exception], *, warm: bool
+        self,
+        task: Task,
+        pages: Sequence[Page],
+        pictures: Iterator[EncodedImage | Exception],
+        plan: Plan,
+        *,
+        opened: bool,
     ) -> Prediction | list[Any]:
         """One task; whatever happens to one of its images, all of them are taken off the line."""
-        writer, found, broken = RegionWriter(), list[Region](), False
+        writer, found, nothing, broken = RegionWriter(), list[Region](), Nothing(), False
+        if not pages:
+            nothing.fail(plan.problem or "the task has no images")
         for page, picture in zip(pages, pictures, strict=False):  # pages first: it ends before taking one too many
             try:
                 if isinstance(picture, Exception):
                     raise picture
-                if warm:
+                if opened and plan.interactive:
                     self._warm(task, picture)
-                found += self._find_all(page, picture, writer)
+                found += self._find_all(page, picture, writer, nothing)
             except (NotReady, ModelUnavailable):
                 raise
             except Sam3Error as error:
                 self._fail(task, error)
+                nothing.fail(str(error), page.number)
             except TimeoutError:
                 broken = True
             except Exception as error:
@@ -114,7 +135,9 @@ class Prelabeler:
                 log.exception("task %s failed", task.id)
                 self._metrics.failures.labels(type(error).__name__).inc()
                 broken = True
-        return [] if broken else self.prediction(found)
+        if reasons := str(nothing):
+            log.info("task %s: %s", task.id, reasons)
+        return [] if broken else self.prediction(found, nothing)
 
     def _warm(self, task: Task, image: EncodedImage) -> None:
         """Weights that are not there would keep the prediction as well; nothing else may spoil it."""
@@ -125,23 +148,44 @@ class Prelabeler:
         except Exception as error:  # noqa: BLE001 - see above
             log.info("task %s: not prepared for clicks: %s", task.id, error)
 
-    def _find_all(self, page: Page, picture: EncodedImage, writer: RegionWriter) -> list[Region]:
+    def _find_all(self, page: Page, picture: EncodedImage, writer: RegionWriter, nothing: Nothing) -> list[Region]:
         """The regions of every label on one image."""
-        concepts = page.source.concepts
-        results = dict(zip(concepts, self._segmenter.find(picture, concepts), strict=True))
+        source = page.source
+        results = self._search(page, picture)
         self._metrics.instances.inc(sum(len(result.instances) for result in results.values()))
-        if all(result.reason for result in results.values()):
-            reasons = (f"{concept.phrases[0]!r}: {result.reason}" for concept, result in results.items())
-            log.info("task %s: %s", page.task.id, "; ".join(reasons))
+        self._metrics.count_removed(results.values())
+        labelled = [(control, label) for control in source.controls for label in control.labels]
+        found = {label.value for _, label in labelled if results[label.concept].instances}
+        for value, concept in {
+            label.value: label.concept for _, label in labelled if label.value not in found
+        }.items():
+            nothing.add(value, results[concept].reason, page.number)
+        for note in dict.fromkeys(note for result in results.values() for note in result.notes):
+            tell_once(note)
         meta = Picture(picture.key, self.version)
         with stage("encode"):
             return [
                 region
-                for control in page.source.controls
-                for label in control.labels
+                for control, label in labelled
                 for instance in results[label.concept].instances
-                for region in writer.write(instance, Target(page.source, page.number, control, label.value), meta)
+                for region in writer.write(
+                    instance,
+                    Target(source, page.number, control, label.value),
+                    meta,
+                    remarks=remarks_on(instance, results[label.concept]),
+                )
             ]
+
+    def _search(self, page: Page, picture: EncodedImage) -> dict[Concept, ConceptResult]:
+        """What is found for each concept of the plan, apart from what people drew."""
+        source, concepts = page.source, page.source.concepts
+        asked = concepts
+        if people_drew(page.task):
+            frame = picture.displayed_size(max_megapixels=self._max_megapixels)
+            stored = StoredRegions(page.task, Place(source, page.number), frame, ShortMemory())
+            asked = tuple(stored.without_drawn(concept, _labels_of(concept, source)) for concept in concepts)
+        found = self._segmenter.find(picture, asked, FindOptions(tiles=source.tiles))
+        return dict(zip(concepts, found, strict=True))
 
     def _read_ahead(
         self, pages: Sequence[Page], site: Site | None, deadline: float, *, keep: bool
@@ -174,9 +218,9 @@ class Prelabeler:
         """The model version: the same in /setup, /versions and every prediction."""
         return self._segmenter.info().version
 
-    def prediction(self, regions: list[Region]) -> Prediction:
-        """The regions of a task as Label Studio takes them."""
-        return {"result": regions, "score": mean_score(regions), "model_version": self.version}
+    def prediction(self, regions: Sequence[Region], nothing: Nothing | None = None) -> Prediction:
+        """The regions of a task, and why there are none, as Label Studio takes them."""
+        return prediction(regions, self.version, nothing or Nothing())
 
     def _fail(self, task: Task, error: Sam3Error) -> None:
         log.warning("task %s: %s", task.id, error)
@@ -193,6 +237,10 @@ def pages_of(task: Task, plan: Plan) -> list[Page]:
         else:
             pages.append(Page(task, source, None, value))
     return pages
+
+
+def _labels_of(concept: Concept, source: ImageSource) -> set[str]:
+    return {label.value for control in source.controls for label in control.labels if label.concept == concept}
 
 
 def _arrived(coming: Future[EncodedImage | Exception], deadline: float) -> EncodedImage | Exception:

@@ -11,6 +11,8 @@ from backend.marks import Mark, is_mark, read_marks
 from backend.typed import by_label, concept_of, typed_phrases
 from sam3_core import Box, Concept, Exemplar, Mask, Point, VisualPrompt
 from sam3_core.errors import InvalidPrompt
+from sam3_core.finish import OPEN_FINISH, Finish
+from sam3_core.rules import OPEN_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,12 @@ class Target:
     control: Control
     label: str
     rotation: int | float = 0
+
+    @property
+    def finish(self) -> Finish:
+        """How the answer is drawn."""
+        label = self.control.label(self.label)
+        return label.finish if label else OPEN_FINISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +145,7 @@ def _read_exemplars(label: str, marks: Sequence[Mark], place: Place) -> Ask:
             tuple(phrases),
             tuple(exemplars),
             negatives=filled.concept.negatives if filled else (),
-            threshold=filled.concept.threshold if filled else None,
+            rules=filled.concept.rules if filled else OPEN_RULES,
         ),
         target,
         _ids(regions),

@@ -1,13 +1,15 @@
-"""Regions that ride along with a click, read back into masks: what the annotator has on the picture already.
+"""Regions that ride along with a task, read back into masks: what is on the picture already, and what people drew.
 
-Only regions of the clicked label are decoded, and those once: their masks are remembered by the JSON they came in.
+Of each region only what is asked for is decoded, and that once: clicks ask for those of their label one by one, from
+the top, a search for all that people drew. Masks are remembered by the JSON they came in.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -15,15 +17,17 @@ from msgspec import Raw, Struct
 from backend.bodies import Task, decode
 from backend.labeling import Output
 from backend.memory import PackedMask, ShortMemory
-from backend.prompts import Target
+from backend.prompts import Place
 from backend.shapes import Value, ellipse, read_encoded, turned_rectangle, upright_rectangle
-from sam3_core import Box, Mask, Point
+from sam3_core import Box, Concept, Mask, Point
 from sam3_core.errors import InvalidInput, Sam3Error
 
 log = logging.getLogger(__name__)
 
+_NOTHING = (b"", b"[]", b"null")
 
-class _Region(Struct, frozen=True):
+
+class _Result(Struct, frozen=True):
     id: Any = None
     from_name: Any = None
     to_name: Any = None
@@ -35,10 +39,36 @@ class _Layer(Struct, frozen=True):
     """An annotation or a draft. annotation: the id of the one that a draft is a newer state of."""
 
     id: Any = None
-    result: list[_Region] | None = None
+    result: list[_Result] | None = None
     annotation: Any = None
     was_cancelled: Any = None
     updated_at: str | None = None
+
+
+@dataclass(slots=True)
+class _Region:
+    """All results of one id: where the labels are a tag of their own, a region is two. names: of their tags."""
+
+    id: str
+    value: Value
+    names: set[str] = field(default_factory=set)
+    labels: set[str] = field(default_factory=set)
+
+    @property
+    def kind(self) -> Output | None:
+        """What its shape is; None for a point, an open line or no shape at all."""
+        if self.value.encoded is not None:
+            return self.value.encoded[0]
+        if self.value.radiusX is not None:
+            return Output.ELLIPSE
+        return None if self.value.height is None else Output.RECTANGLE
+
+    def add(self, result: _Result) -> None:
+        if self.kind is None:
+            self.value = result.value
+        self.names |= {name for name in (result.from_name,) if isinstance(name, str)}
+        listed = (labels for labels in result.value.labelled if isinstance(labels, list))
+        self.labels |= {label for labels in listed for label in labels if isinstance(label, str)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,47 +102,126 @@ class Earlier:
         return x0 <= point.x < x1 and y0 <= point.y < y1
 
 
+def people_drew(task: Task) -> bool:
+    """Whether a task carries annotations or drafts, by a look that costs nothing."""
+    return bytes(task.annotations) not in _NOTHING or bytes(task.drafts) not in _NOTHING
+
+
 class StoredRegions:
-    """The regions of a task that have the target's label and lie on its page. Iterating reads them, top one first."""
+    """The regions on one image of a task. Nothing is read before it is asked for. For one thread."""
 
     def __init__(
-        self, task: Task, target: Target, frame: tuple[int, int], memory: ShortMemory, *, without: Collection[str]
+        self, task: Task, place: Place, frame: tuple[int, int], memory: ShortMemory, *, without: Collection[str] = ()
     ) -> None:
         """frame: ``(width, height)`` of the picture. without: ids to leave out, such as the prompts' own."""
+        self._task = task
+        self._place = place
         self._frame = frame
         self._memory = memory
-        self._controls = target.source.controls
-        seen = set(without)
-        self._regions: list[_Region] = []
-        for region in _top_first(task):
-            if isinstance(region.id, str) and region.id not in seen and _is_of(region, target):
-                self._regions.append(region)
-                seen.add(region.id)
+        self._without = frozenset(without)
+        self._read: dict[str, Earlier | None] = {}
+        self._outlines: dict[str, Mask | Box | None] = {}
 
-    def __iter__(self) -> Iterator[Earlier]:
-        for region in self._regions:
+    def of_label(self, label: str) -> Iterator[Earlier]:
+        """What the annotator sees under a label, top one first.
+
+        Without annotations and drafts the editor begins with the newest prediction's regions, under their ids, and
+        writes no draft before the first change to them.
+        """
+        regions = self._drawn if self._layers else self._predicted
+        return (earlier for region in regions if label in region.labels and (earlier := self._earlier(region)))
+
+    def without_drawn(self, concept: Concept, labels: Collection[str]) -> Concept:
+        """The concept, to be found apart from what people outlined already with tags that we fill.
+
+        labels: it is looked for under. Where it may overlap with other labels, only theirs counts.
+        """
+        drawn = [region for region in self._drawn if not (concept.rules.overlap and region.labels.isdisjoint(labels))]
+        outlines = (outline for region in drawn if (outline := self._unpacked(region)) is not None)
+        return replace(concept, drawn=tuple(outlines)) if drawn else concept
+
+    @cached_property
+    def _layers(self) -> list[_Layer]:
+        """What people made: drafts before annotations, newest first."""
+        drafts = _layers(self._task.drafts, "drafts")
+        redrawn = {str(draft.annotation) for draft in drafts if draft.annotation is not None}
+        return drafts + [
+            layer
+            for layer in _layers(self._task.annotations, "annotations")
+            if not layer.was_cancelled and str(layer.id) not in redrawn
+        ]
+
+    @cached_property
+    def _drawn(self) -> list[_Region]:
+        return self._here(self._layers)
+
+    @cached_property
+    def _predicted(self) -> list[_Region]:
+        return self._here(_layers(self._task.predictions, "predictions")[:1])
+
+    def _here(self, layers: Sequence[_Layer]) -> list[_Region]:
+        """The regions on the picture, last drawn first; of those with one id the first layer's."""
+        found: dict[str, _Region] = {}
+        for layer in layers:
+            regions: dict[str, _Region] = {}
+            for result in reversed(layer.result or ()):
+                name = result.id
+                if (
+                    isinstance(name, str)
+                    and name not in found
+                    and name not in self._without
+                    and self._is_here(result)
+                ):
+                    regions.setdefault(name, _Region(name, result.value)).add(result)
+            found |= regions
+        return list(found.values())
+
+    def _is_here(self, result: _Result) -> bool:
+        return result.to_name == self._place.source.name and (result.item_index or 0) == (self._place.page or 0)
+
+    def _earlier(self, region: _Region) -> Earlier | None:
+        """The region's outline, read once; None for what has none, cannot be read, or is a prompt."""
+        if region.id not in self._read:
+            self._read[region.id] = None
             try:
-                yield self._read(region)
+                self._read[region.id] = self._decoded(region)
             except Sam3Error as error:
                 log.debug("region %s is not read: %s", region.id, error)
+        return self._read[region.id]
 
-    def _read(self, region: _Region) -> Earlier:
-        value = region.value
+    def _unpacked(self, region: _Region) -> Mask | Box | None:
+        """The pixels or the box that somebody outlined; of a turned shape the pixels inside. Made once."""
+        if region.id not in self._outlines:
+            earlier = self._earlier(region)
+            outline = earlier.outline if earlier and earlier.control else None
+            self._outlines[region.id] = outline.mask() if isinstance(outline, PackedMask) else outline
+        return self._outlines[region.id]
+
+    def _decoded(self, region: _Region) -> Earlier | None:
+        value, output = region.value, region.kind
+        if output is None:
+            return None
+        control = self._control(region, output)
         if value.encoded is not None:
-            output, raw = value.encoded
-            return Earlier(region.id, self._control(region, output), self._outline(output, raw))
-        if value.radiusX is not None:
-            around = PackedMask.of(ellipse(value, self._frame))
-            return Earlier(region.id, self._control(region, Output.ELLIPSE), around, rough=True)
-        control = self._control(region, Output.RECTANGLE)
+            return Earlier(region.id, control, self._outline(*value.encoded))
+        if output is Output.ELLIPSE:
+            return Earlier(region.id, control, PackedMask.of(ellipse(value, self._frame)), rough=True)
+        if not control:  # a prompt, left behind when its answer was accepted
+            return None
         if value.rotation:
             return Earlier(region.id, control, PackedMask.of(turned_rectangle(value, self._frame)), rough=True)
         return Earlier(region.id, control, upright_rectangle(value, self._frame))
 
     def _control(self, region: _Region, output: Output) -> str:
-        """The name of the control that a region belongs to, where it came under the name of its ``<Labels>`` tag."""
-        mine = (c.name for c in self._controls if c.output is output and region.from_name in (c.name, c.labeler))
-        return next(mine, str(region.from_name))
+        """The name of the control that a region belongs to; empty where we fill none with such a shape.
+
+        A region may come under the name of its ``<Labels>`` tag alone; that of a rectangle may be a prompt's, too.
+        """
+        for control in self._place.source.controls:
+            alone = output is not Output.RECTANGLE and control.labeler in region.names
+            if control.output is output and (control.name in region.names or alone):
+                return control.name
+        return ""
 
     def _outline(self, output: Output, raw: Raw) -> PackedMask:
         text = bytes(raw)
@@ -125,23 +234,6 @@ class StoredRegions:
         return outline
 
 
-def _top_first(task: Task) -> Iterator[_Region]:
-    """Every region the annotator may see: drafts before annotations, newest first, last drawn first.
-
-    Without either the editor begins with the newest prediction's regions, under their ids, and writes no draft before
-    the first change to them.
-    """
-    drafts = _layers(task.drafts, "drafts")
-    redrawn = {str(draft.annotation) for draft in drafts if draft.annotation is not None}
-    annotations = [
-        layer
-        for layer in _layers(task.annotations, "annotations")
-        if not layer.was_cancelled and str(layer.id) not in redrawn
-    ]
-    for layer in drafts + annotations or _layers(task.predictions, "predictions")[:1]:
-        yield from reversed(layer.result or [])
-
-
 def _layers(raw: Raw, name: str) -> list[_Layer]:
     try:
         layers = decode(list[_Layer], raw)
@@ -149,17 +241,3 @@ def _layers(raw: Raw, name: str) -> list[_Layer]:
         log.debug("the task's %s are not read: %s", name, error)
         return []
     return sorted(layers, key=lambda layer: layer.updated_at or "", reverse=True)
-
-
-def _is_of(region: _Region, target: Target) -> bool:
-    if region.to_name != target.source.name or (region.item_index or 0) != (target.page or 0):
-        return False
-    value = region.value
-    if not any(isinstance(some, list) and target.label in some for some in value.labelled):
-        return False
-    if value.encoded is not None or value.radiusX is not None:
-        return True
-    # A rectangle of a control that we do not fill is a prompt, left behind when its answer was accepted.
-    return any(
-        control.name == region.from_name and control.output is Output.RECTANGLE for control in target.source.controls
-    )

@@ -55,7 +55,7 @@ def concept_of(label: Label, phrases: Iterable[str]) -> Concept:
     wanted: list[str] = []
     for phrase in phrases:
         wanted += label.concept.phrases if _is_named(label, phrase) else (phrase,)
-    return Concept(tuple(wanted), negatives=label.concept.negatives, threshold=label.concept.threshold)
+    return Concept(tuple(wanted), negatives=label.concept.negatives, rules=label.concept.rules)
 
 
 def _is_called(label: Label, phrase: str) -> bool:

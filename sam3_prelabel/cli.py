@@ -21,7 +21,8 @@ from sam3_core.types import FindOptions
 from sam3_prelabel import __version__, report
 from sam3_prelabel.inputs import find_images
 from sam3_prelabel.outputs import Results, folders_in
-from sam3_prelabel.predict import predict, read_prompts
+from sam3_prelabel.predict import predict
+from sam3_prelabel.prompts import read_options, read_prompts
 from sam3_prelabel.settings import markdown_table, settings_of
 
 app = typer.Typer(
@@ -33,6 +34,10 @@ app = typer.Typer(
 
 Model = Annotated[str | None, typer.Option(help="demo, a hub id such as facebook/sam3, or a folder. [SAM3_MODEL]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [SAM3_DEVICE]")]
+_OPTIONS_HELP = (
+    "Choose an option, for all prompts or one: threshold, presence, min_area, max_area, max_instances, top_k, "
+    "allow_overlap, fineness, min_iou, max_vertices, holes, parts; for all: tiles. May be repeated; docs/masks.md."
+)
 Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16. [SAM3_DTYPE]")]
 
 
@@ -66,8 +71,8 @@ def version() -> None:
     typer.echo(__version__)
 
 
-@app.command()
-def settings(
+@app.command("settings")
+def list_settings(
     markdown: Annotated[bool, typer.Option("--markdown", help="As the Markdown table of the README.")] = False,
 ) -> None:
     """List every setting: variable, default, meaning."""
@@ -128,29 +133,30 @@ def predict_images(
     out: Annotated[
         Path, typer.Option("--out", "-o", file_okay=False, help="Folder for the results; made if missing.")
     ],
+    negative: Annotated[
+        list[str], typer.Option("--negative", "-n", help="What is not meant: PHRASES, or PROMPT=PHRASES for one.")
+    ] = [],  # noqa: B006 - typer makes a list of its own
+    chosen: Annotated[list[str], typer.Option("--set", metavar="[PROMPT:]OPTION=VALUE", help=_OPTIONS_HELP)] = [],  # noqa: B006
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look in subfolders too.")] = False,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score. [SAM3_THRESHOLD]")] = None,
-    max_instances: Annotated[
-        int | None, typer.Option(min=1, help="Keep at most so many per prompt and image.")
-    ] = None,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
     as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on stdout; all else on stderr.")] = False,
 ) -> None:
     """Segment images: JSON, COCO, mask PNGs and an overlay for each. Exit code 1: some images failed."""
-    concepts = read_prompts(prompt)
+    prompts, general = read_prompts(prompt, negative, chosen)
     files = find_images(images, recursive=recursive, skip=folders_in(out))
-    chosen = load_settings(BackendSettings, model=model, device=device, dtype=dtype, threshold=threshold)
+    settings = load_settings(BackendSettings, model=model, device=device, dtype=dtype, threshold=threshold)
     console = Console(stderr=as_json)
-    segmenter = _load(chosen, console)
-    tally = report.Tally(list(concepts))
+    segmenter = _load(settings, console)
+    tally = report.Tally(list(prompts))
     with (
-        Results(out, concepts, model=segmenter.info().version, max_megapixels=chosen.max_megapixels) as results,
+        Results(out, prompts, model=segmenter.info().version, max_megapixels=settings.max_megapixels) as results,
         report.progress_bar(console) as bar,
     ):
         job = bar.add_task("", total=len(files))
-        for outcome in predict(segmenter, files, concepts, FindOptions(chosen.threshold, max_instances)):
+        for outcome in predict(segmenter, files, prompts, FindOptions(tiles=general.tiles)):
             if not outcome.problem:
                 results.add(outcome)
             tally.add(outcome)
@@ -162,6 +168,30 @@ def predict_images(
         typer.echo(json.dumps({"model": segmenter.info().version, "out": str(out), **tally.as_json()}))
     if tally.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.xml", dir_okay=False, help="A labeling config.")],
+    chosen: Annotated[
+        list[str], typer.Option("--set", metavar="OPTION=VALUE", help="As in a request's params. May be repeated.")
+    ] = [],  # noqa: B006 - typer makes a list of its own
+    extra_params: Annotated[str, typer.Option(metavar="JSON", help="The connection's extra parameters.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show what a labeling config asks for: each label's phrases and options, and where each value comes from."""
+    try:
+        from backend.extra_params import read_extra
+        from sam3_prelabel.plan import read_config, show, tell
+    except ModuleNotFoundError as error:
+        raise _not_installed(error, "label-studio") from None
+    request, _ = read_options(chosen)
+    settings = load_settings(BackendSettings)
+    told = tell(read_config(config), request, read_extra("--extra-params", extra_params), settings)
+    if as_json:
+        typer.echo(json.dumps([image.as_json() for image in told], ensure_ascii=False, indent=2))
+    else:
+        show(Console(), told)
 
 
 @app.command()

@@ -24,11 +24,13 @@ from PIL import Image
 
 from sam3_core.encodings import coco, png
 from sam3_core.encodings.polygons import polygons
+from sam3_core.finish import Finish
 from sam3_core.images import decode
-from sam3_core.types import Concept, ConceptResult, Instance
+from sam3_core.results import ConceptResult, Instance
 from sam3_prelabel.inputs import ImageFile
 from sam3_prelabel.overlay import Labelled, draw, palette
 from sam3_prelabel.predict import Outcome
+from sam3_prelabel.prompts import Prompt
 
 _RESULTS, _MASKS, _OVERLAYS = "results", "masks", "overlays"
 _MASK_NAMES = "[0-9][0-9][0-9]*-*.png"
@@ -42,18 +44,18 @@ def folders_in(out: Path) -> list[Path]:
 class Results:
     """Writes results below the folder `out`, as a context manager; leaving it, however, writes ``coco.json``.
 
-    concepts: by name; the names are the COCO categories, in this order, with ids from 1.
+    prompts: by name; the names are the COCO categories, in this order, with ids from 1.
     model: the version that found the instances. max_megapixels: as for `sam3_core.images.decode`.
     Raises OSError when the folder cannot be written to.
     """
 
-    def __init__(self, out: Path, concepts: Mapping[str, Concept], *, model: str, max_megapixels: float) -> None:
+    def __init__(self, out: Path, prompts: Mapping[str, Prompt], *, model: str, max_megapixels: float) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._out = out
-        self._concepts = dict(concepts)
+        self._prompts = dict(prompts)
         self._model = model
         self._max_megapixels = max_megapixels
-        self._colors = palette(concepts)
+        self._colors = palette(prompts)
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
@@ -63,7 +65,7 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        categories = [{"id": i, "name": name} for i, name in enumerate(self._concepts, start=1)]
+        categories = [{"id": i, "name": name} for i, name in enumerate(self._prompts, start=1)]
         _write_json(
             self._out / "coco.json",
             {
@@ -76,11 +78,11 @@ class Results:
 
     def add(self, outcome: Outcome) -> None:
         """Write the files of one image that did not fail."""
-        image, pairs = outcome.image, list(zip(self._concepts, outcome.results, strict=True))
+        image, pairs = outcome.image, list(zip(self._prompts, outcome.results, strict=True))
         found = [(name, instance) for name, result in pairs for instance in result.instances]
         width, height = outcome.results[0].size
         masks = iter(self._write_masks(image, found))
-        prompts = [_prompt_record(name, self._concepts[name], result, masks) for name, result in pairs]
+        prompts = [_prompt_record(name, self._prompts[name], result, masks) for name, result in pairs]
         record = {"image": image.name, "width": width, "height": height, "model": self._model, "prompts": prompts}
         _write_json(self._path(_RESULTS, image, ".json"), record)
         self._write_overlay(image, outcome.data, found)
@@ -107,7 +109,7 @@ class Results:
         Image.fromarray(draw(pixels, found, self._colors)).save(self._path(_OVERLAYS, image, ".png"))
 
     def _add_to_coco(self, image: ImageFile, size: tuple[int, int], found: Sequence[Labelled]) -> None:
-        ids = {name: i for i, name in enumerate(self._concepts, start=1)}
+        ids = {name: i for i, name in enumerate(self._prompts, start=1)}
         number = len(self._images) + 1
         self._images.append({"id": number, "file_name": image.name, "width": size[0], "height": size[1]})
         for name, instance in found:
@@ -126,27 +128,35 @@ class Results:
             )
 
 
-def _prompt_record(name: str, concept: Concept, result: ConceptResult, masks: Iterator[str]) -> dict[str, Any]:
+def _prompt_record(name: str, prompt: Prompt, result: ConceptResult, masks: Iterator[str]) -> dict[str, Any]:
     return {
         "prompt": name,
-        "phrases": list(concept.phrases),
+        "phrases": list(prompt.concept.phrases),
+        "negatives": list(prompt.concept.negatives),
         "presence": result.presence,
         "threshold": result.threshold,
         "best_rejected": result.best_rejected,
+        "tiles": result.tiles,
+        "removed": {reason.name.lower(): count for reason, count in result.removed},
+        "notes": list(result.notes),
         "reason": result.reason,
-        "instances": [_instance_record(instance, next(masks)) for instance in result.instances],
+        "instances": [_instance_record(instance, next(masks), prompt.finish) for instance in result.instances],
     }
 
 
-def _instance_record(instance: Instance, mask: str) -> dict[str, Any]:
+def _instance_record(instance: Instance, mask: str, finish: Finish) -> dict[str, Any]:
     return {
         "score": instance.score,
         "phrase": instance.phrase,
         "box": list(instance.box),
         "area": instance.mask.area,
         "polygons": [
-            {"outer": _points(polygon.outer), "holes": [_points(hole) for hole in polygon.holes]}
-            for polygon in polygons(instance.mask)
+            {
+                "outer": _points(polygon.outer),
+                "holes": [_points(hole) for hole in polygon.holes],
+                "iou": polygon.iou,
+            }
+            for polygon in polygons(instance.mask, finish)
         ],
         "mask": mask,
     }

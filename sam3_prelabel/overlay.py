@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sam3_core.types import Instance
+from sam3_core.results import Instance
 
 Pixels = NDArray[np.uint8]
 RGB = tuple[int, int, int]

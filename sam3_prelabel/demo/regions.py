@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sam3_core.masks import Mask
-from sam3_core.types import Instance
+from sam3_core.results import Instance
 
 _OVERSAMPLING = 4  # polygons are drawn so much larger: Pillow fills whole pixels
 

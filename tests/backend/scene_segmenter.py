@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sam3_core import (
+    Box,
     Concept,
     ConceptResult,
     EncodedImage,
@@ -22,6 +23,8 @@ from sam3_core import (
 )
 from sam3_core.demo.scenes import Scene, SceneObject
 from sam3_core.errors import BrokenImage, Dropped
+from sam3_core.results import Removal
+from sam3_core.rules import DEFAULT_RULES
 from sam3_core.types import CacheInfo
 
 VERSION = "sam3-scenes-test"
@@ -34,8 +37,9 @@ class SceneSegmenter:
     A visual prompt with a mask gets the objects that the mask is mostly on, with those clicked and without those
     clicked away, as one outline.
     error: is raised by every prompt while it is set. device: whoever holds it keeps it from all others. queued: how
-    many came to it so far. calls: how many it worked for. prompts: the visual ones of them, in order. warmed: keys of
-    the images, in order.
+    many came to it so far. calls: how many it worked for. prompts: the visual ones of them, in order. asked: the
+    concepts, and options: how they were searched, of each search. notes: what every result of one says. warmed: keys
+    of the images, in order.
     """
 
     def __init__(self) -> None:
@@ -47,6 +51,9 @@ class SceneSegmenter:
         self.queued = 0
         self.cache = CacheInfo()
         self.prompts: list[VisualPrompt] = []
+        self.asked: list[tuple[Concept, ...]] = []
+        self.options: list[FindOptions] = []
+        self.notes: tuple[str, ...] = ()
         self.warmed: list[str] = []
 
     def add(self, scene: Scene, format: str = "PNG") -> bytes:
@@ -62,6 +69,8 @@ class SceneSegmenter:
         self, image: bytes | EncodedImage, concepts: Sequence[Concept], options: FindOptions | None = None
     ) -> list[ConceptResult]:
         scene = self._look(image)
+        self.asked.append(tuple(concepts))
+        self.options.append(options or FindOptions())
         return [self._find(scene, concept, options or FindOptions()) for concept in concepts]
 
     def outline(
@@ -99,21 +108,42 @@ class SceneSegmenter:
         return scene
 
     def _find(self, scene: Scene, concept: Concept, options: FindOptions) -> ConceptResult:
-        threshold = options.threshold if concept.threshold is None else concept.threshold
+        rules = concept.rules.over(options.rules).over(DEFAULT_RULES)
+        threshold = rules.threshold or 0.0
         hits = {
             item.name + str(item.box): (item, phrase) for phrase in concept.phrases for item in scene.matching(phrase)
         }
         found = [Instance(Mask.from_full(item.mask), score_of(item), phrase) for item, phrase in hits.values()]
-        kept = tuple(sorted((i for i in found if i.score >= threshold), key=lambda i: -i.score))
+        found.sort(key=lambda i: -i.score)
+        new = [i for i in found if not any(_same(i.mask, outline) for outline in concept.drawn)]
+        kept = [i for i in new if i.score >= threshold]
+        kept += [i for i in new if i.score < threshold][: max(0, (rules.top_k or 0) - len(kept))]
         rejected = [i.score for i in found if i.score < threshold]
-        presence = 1.0 if found else 0.02
-        return ConceptResult(kept, presence, max(rejected, default=None), threshold, (scene.width, scene.height))
+        drawn = sum(i.score >= threshold for i in found) - sum(i.score >= threshold for i in new)
+        return ConceptResult(
+            instances=tuple(kept),
+            presence=1.0 if found else 0.02,
+            best_rejected=max(rejected, default=None),
+            rules=rules,
+            size=(scene.width, scene.height),
+            removed=((Removal.DRAWN, drawn),) if drawn else (),
+            notes=self.notes,
+        )
 
 
 def score_of(item: SceneObject) -> float:
     """0.6..0.95, larger for larger objects."""
     share = float(item.mask.mean())
     return 0.6 + min(0.35, share)
+
+
+def _same(mask: Mask, outline: Mask | Box) -> bool:
+    if isinstance(outline, Mask):
+        return mask.iou(outline) > 0.5
+    x0, y0, x1, y1 = (round(v) for v in outline.xyxy)
+    around = Mask(np.ones((y1 - y0, x1 - x0), dtype=np.bool_), x0, y0, mask.frame)
+    left, top, right, bottom = mask.box
+    return Mask(np.ones((bottom - top, right - left), dtype=np.bool_), left, top, mask.frame).iou(around) > 0.5
 
 
 def _meant(scene: Scene, prompt: VisualPrompt) -> list[np.ndarray]:

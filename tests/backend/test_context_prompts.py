@@ -18,6 +18,7 @@ from backend.prompts import Ask, Drawing, Place, find_place, read_asks
 from sam3_core import Box, Concept, Exemplar, Mask, Point
 from sam3_core.demo.scenes import Scene, SceneObject
 from sam3_core.errors import InvalidPrompt
+from sam3_core.rules import Rules
 
 LABELS = '<Label value="Circle"/><Label value="Any_Thing" prompt="object; thing" threshold="0.3"/>'
 CONFIG = f"""
@@ -217,7 +218,7 @@ def test_exemplars_of_a_label_are_one_concept_without_phrases() -> None:
         config=SHOWING,
     )
     boxes = (Exemplar(Box(80, 120, 320, 360)), Exemplar(Box(400, 300, 480, 360)))
-    assert ask.prompt == Concept((), boxes, negatives=("bell",), threshold=0.2)
+    assert ask.prompt == Concept((), boxes, negatives=("bell",), rules=Rules(threshold=0.2))
     assert (ask.target.control.name, ask.target.label, ask.origins) == ("brush", "Circle", ("a", "b"))
 
 
@@ -225,9 +226,9 @@ def test_negative_exemplars_and_the_phrase_of_the_label_they_are_drawn_with() ->
     like, unlike = rectangle(10, 20, 30, 40, from_name="like"), rectangle(50, 50, 10, 10, from_name="unlike")
     (ask,) = asks(like, unlike, config=SHOWING)
     boxes = (Exemplar(Box(80, 120, 320, 360)), Exemplar(Box(400, 300, 480, 360), positive=False))
-    assert ask.prompt == Concept(("disc",), boxes, negatives=("bell",), threshold=0.2)
+    assert ask.prompt == Concept(("disc",), boxes, negatives=("bell",), rules=Rules(threshold=0.2))
     (ask,) = asks(unlike, config=SHOWING)
-    assert ask.prompt == Concept(("disc",), boxes[1:], negatives=("bell",), threshold=0.2)
+    assert ask.prompt == Concept(("disc",), boxes[1:], negatives=("bell",), rules=Rules(threshold=0.2))
     with pytest.raises(InvalidPrompt, match="draw a box around one"):
         asks(unlike, config=SHOWING.replace('prompt="disc"', ""))
 
@@ -358,7 +359,7 @@ def test_typed_text_goes_to_the_label_it_names_or_the_first(typed: str, label: s
     assert isinstance(ask.prompt, Concept)
     assert (ask.target.label, ask.prompt.phrases) == (label, phrases)
     rules = (("toy",), 0.25) if label == "Passenger_Car" else ((), None)
-    assert (ask.prompt.negatives, ask.prompt.threshold) == rules
+    assert (ask.prompt.negatives, ask.prompt.rules.threshold) == rules
     assert ask.target.control.name == ("brush" if label == "Sky" else "outline")
 
 
@@ -371,7 +372,8 @@ def test_phrases_of_two_labels_are_two_asks(rows: tuple[str, ...]) -> None:
 
 def test_phrases_of_one_label_are_synonyms() -> None:
     first, second = asks(text("rusty bolt; sky; Passenger_Car", "rusty  bolt; auto"), config=WORDS)
-    assert first.prompt == Concept(("rusty bolt", "sedan", "estate", "auto"), negatives=("toy",), threshold=0.25)
+    rules = Rules(threshold=0.25)
+    assert first.prompt == Concept(("rusty bolt", "sedan", "estate", "auto"), negatives=("toy",), rules=rules)
     assert second.target.label == "Sky"
 
 
@@ -466,8 +468,10 @@ def test_what_cannot_be_used_is_an_empty_answer_and_a_line_in_the_log(
 ) -> None:  # fmt: skip
     image = data_url(oracle.add(scenes[0]))
     body = predict_body([{"id": 5, "data": {"image": image}}], CONFIG, {"result": [region]})
-    assert client.post("/predict", json=body).json == {"results": [EMPTY]}
-    assert "task 5" in caplog.text
+    (prediction,) = client.post("/predict", json=body).json["results"]
+    problem = prediction.pop("meta")["problem"]
+    assert prediction == EMPTY
+    assert f"task 5: {problem}" in caplog.text
 
 
 @pytest.mark.parametrize("context", [{"result": []}, {"event": "prewarm"}])

@@ -24,6 +24,7 @@ from backend.settings import BackendSettings
 from sam3_core import Concept, EncodedImage, Mask, ModelState
 from sam3_core.demo.scenes import Scene, render_scene
 from sam3_core.errors import NotReady
+from sam3_core.rules import Tiling
 
 SHAPES = ("Brush", "Polygon", "Bitmask", "Rectangle", "Ellipse", "Vector")
 
@@ -64,6 +65,19 @@ def test_a_second_click_refines_the_first_answer_under_its_id(
     assert oracle.prompts[1].mask.iou(brush(first)) == 1
     assert len(oracle.prompts[1].points) == 2
     assert (brush(second).full() == (below.mask | above.mask)).all()
+
+
+def test_the_next_click_goes_on_from_what_the_model_saw(editor: Editor, oracle: SceneSegmenter, scene: Scene) -> None:
+    """Not from what a finish made of it for the annotator."""
+    editor.config = CONFIG.replace("<BrushLabels ", '<BrushLabels parts="largest" ')
+    below, above, *_ = scene.objects
+    seen = Mask.from_full(below.mask | above.mask)
+    editor.click(*spot(below, scene))
+    assert brush(one(editor.click(*spot(above, scene)))).iou(seen) < 0.9
+    x, y = spot(above, scene)
+    editor.click(x + 0.1, y)
+    assert oracle.prompts[2].mask is not None
+    assert oracle.prompts[2].mask.iou(seen) == 1
 
 
 def test_the_id_needs_no_memory(editor: Editor, scene: Scene, app: Flask, oracle: SceneSegmenter) -> None:
@@ -561,6 +575,96 @@ def test_clicks_on_the_border(editor: Editor, scene: Scene) -> None:
     for x, y in ((0, 0), (100, 100), (100, 0), (0, 100)):
         editor.reject()
         editor.click(x, y)  # an object or nothing, but an answer
+
+
+# ---- what was drawn already, and why there is nothing ------------------------------------------------------------
+
+
+def test_text_does_not_find_again_what_was_accepted(editor: Editor, scene: Scene, oracle: SceneSegmenter) -> None:
+    found = editor.type("shape")
+    assert len(found) == len(scene.objects)
+    editor.suggestions = [region for region in found if region is not found[0]]
+    editor.accept()
+    (left,) = editor.type("shape")
+    assert brush(left).iou(brush(found[0])) == 1
+    editor.accept()
+    assert editor.type("shape") == []
+
+
+def test_a_click_may_be_on_what_was_drawn(editor: Editor, scene: Scene) -> None:
+    made = one(editor.click(*spot(scene.objects[0], scene)))
+    editor.accept()
+    assert one(editor.click(*spot(scene.objects[0], scene)))["id"] == made["id"]
+
+
+BOXES_ONLY = """
+<View>
+  <Image name="image" value="$image" tiles="on"/>
+  <RectangleLabels name="box" toName="image"><Label value="Thing"/></RectangleLabels>
+  <RectangleLabels name="like" toName="image" smart="true" exemplar="true"><Label value="Thing" prompt="shape"/>
+  </RectangleLabels>
+  <TextArea name="prompt" toName="image"/>
+</View>
+"""
+
+
+def test_the_prompts_of_a_request_are_no_drawings(
+    client: FlaskClient, editor: Editor, scene: Scene, oracle: SceneSegmenter
+) -> None:
+    """Exemplars are drawn with a tag that is not filled; the same box of a filled one is a drawing, or pending."""
+    other = Editor(client, editor.task["data"]["image"], BOXES_ONLY)
+    x, y, width, height = bounds(scene.objects[0], scene)
+    value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, "rectanglelabels": ["Thing"]}
+    box = {"id": "b", "from_name": "like", "to_name": "image", "type": "rectanglelabels", "value": value}
+
+    def ask(pending: dict[str, Any], *accepted: dict[str, Any]) -> int:
+        other.pending, other.accepted = [pending], list(accepted)
+        return len(other.send())
+
+    every = len(scene.objects)
+    assert ask(box) == every
+    assert ask(box, box, box | {"id": "left behind"}) == every
+    assert ask(box, box | {"id": "c", "from_name": "box"}) == every - 1
+    assert ask(box, box | {"from_name": "box"}) == every  # the pending prompt itself, whatever its tag
+    assert {options.tiles for options in oracle.options} == {Tiling.ON}
+
+
+def test_an_empty_answer_says_why(
+    editor: Editor, scene: Scene, oracle: SceneSegmenter, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def meta() -> dict[str, Any]:
+        (prediction,) = editor.client.post("/predict", json=editor.body()).json["results"]
+        assert prediction["result"] == []
+        return dict(prediction["meta"])
+
+    editor.type("zebra")
+    assert "presence 0.02" in meta()["nothing"]["Circle"]
+    assert f"task 1: 'Circle': {meta()['nothing']['Circle']}" in caplog.messages
+    editor.reject()
+    editor.click(*bare(scene))
+    assert meta()["nothing"]["Thing"].startswith("the model sees no object at (")
+    assert f"task 1: 'Thing': {meta()['nothing']['Thing']}" in caplog.messages
+    editor.reject()
+    editor.click(50, 50, "Unknown")
+    assert "no output control" in meta()["problem"]
+    editor.reject()
+    editor.click(*spot(scene.objects[0], scene))
+    (answer,) = editor.client.post("/predict", json=editor.body()).json["results"]
+    assert "meta" not in answer
+
+
+def test_a_typed_phrase_that_may_not_be_understood(
+    editor: Editor, oracle: SceneSegmenter, caplog: pytest.LogCaptureFixture
+) -> None:
+    oracle.notes = ("'shape' was not translated",)
+    for _ in range(2):
+        texts = [region["meta"]["text"] for region in editor.type("shape")]
+        editor.reject()
+        assert texts
+        assert all(text[:2] == ["shape", *oracle.notes] for text in texts)
+    assert caplog.messages.count(oracle.notes[0]) == 1
 
 
 # ---- superseded clicks -------------------------------------------------------------------------------------------

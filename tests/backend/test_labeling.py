@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from backend.labeling import Label, Output, Plan, read_plan, readable
 from sam3_core import Concept
+from sam3_core.choices import OPTIONS
+from sam3_core.finish import Fineness
+from sam3_core.rules import Area, Rules, Tiling
 
 
 def config(body: str, image: str = '<Image name="image" value="$image"/>') -> str:
@@ -38,8 +41,8 @@ def labels(attributes: str, tag: str = "PolygonLabels") -> tuple[Label, ...]:
             "Car",
             Concept(("car",), negatives=("toy car", "model car")),
         ),
-        ('value="Car" threshold="0.25"', "Car", Concept(("car",), threshold=0.25)),
-        ('value="Car" threshold="1"', "Car", Concept(("car",), threshold=1.0)),
+        ('value="Car" threshold="0.25"', "Car", Concept(("car",), rules=Rules(threshold=0.25))),
+        ('value="Car" threshold="1"', "Car", Concept(("car",), rules=Rules(threshold=1.0))),
         ('value="Car" threshold="high"', "Car", Concept(("car",))),
         ('value="Car" threshold="nan"', "Car", Concept(("car",))),
         ('value="Car" threshold="1.5"', "Car", Concept(("car",))),
@@ -103,7 +106,7 @@ def test_several_controls_share_their_concepts() -> None:
     )
     (source,) = read_plan(config(body)).sources
     assert [control.output for control in source.controls] == [Output(f"{shape.lower()}labels") for shape in SHAPES]
-    assert source.concepts == (Concept(("car",)), Concept(("bus",), threshold=0.3))
+    assert source.concepts == (Concept(("car",)), Concept(("bus",), rules=Rules(threshold=0.3)))
 
 
 def test_labels_may_be_nested_in_views() -> None:
@@ -140,7 +143,7 @@ def test_rectangles_alone_may_be_oriented(shape: str, said: str, oriented: bool)
 
 ATTRIBUTES = [
     "smart", "smartOnly", "exemplar", "candidates", "prompt", "negative_prompt", "threshold", "predicted_values",
-    "remember_prompt", "oriented",
+    "remember_prompt", "oriented", *OPTIONS,
 ]  # fmt: skip
 TOOLS = ["KeyPointLabels", "RectangleLabels", "KeyPoint", "Rectangle", "TextArea"]
 PROMPTS = '<KeyPointLabels name="k" toName="image" smart="true"><Label value="car"/></KeyPointLabels>'
@@ -337,9 +340,16 @@ def test_a_bad_threshold_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -
 
 def test_the_configs_to_copy_say_what_they_mean(caplog: pytest.LogCaptureFixture) -> None:
     docs = (Path(__file__).parents[2] / "docs" / "label-studio.md").read_text(encoding="utf-8")
-    batch, prompts, plain = (read_plan(xml) for xml in re.findall(r"```xml\n(.*?)```", docs, re.DOTALL))
-    assert [plan.problem for plan in (batch, prompts, plain)] == [""] * 3
+    batch, options, prompts, plain = (read_plan(xml) for xml in re.findall(r"```xml\n(.*?)```", docs, re.DOTALL))
+    assert [plan.problem for plan in (batch, options, prompts, plain)] == [""] * 4
     assert [plan.interactive for plan in (batch, prompts, plain)] == [False, True, True]
+    (source,) = options.sources
+    assert source.tiles is Tiling.AUTO
+    assert {label.value: (label.finish.fineness, label.concept.rules.chosen) for label in source.labels} == {
+        "car": (Fineness.LOW, {"min_area": Area(0.0001, relative=True)}),
+        "wheel": (Fineness.LOW, {"threshold": 0.35, "min_area": Area(0.0001, relative=True), "overlap": True}),
+        "road": (Fineness.HIGH, {"min_area": Area(0.0001, relative=True), "max_instances": 1, "top_k": 1}),
+    }
     (source,) = prompts.sources
     assert [control.name for control in source.controls] == ["mask"]
     assert [source.tool(name).label("car").exemplar for name in ("box", "like", "unlike")] == [None, True, False]

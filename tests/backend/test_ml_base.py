@@ -113,7 +113,10 @@ def test_setup_predict_and_fit_under_init_app(package: list[str], tmp_path: Path
     scene = render_scene(9, objects=(2, 4), size=(160, 120))
     image = data_url(SceneSegmenter().add(scene))
     setup = {"project": "1.5", "schema": CONFIG, "hostname": "", "access_token": "", "extra_params": {"a": 1}}
+    strict = setup | {"project": "1", "extra_params": {"threshold": 0.99}}
     tasks = [{"id": 1, "data": {"image": image}}, {"id": 2, "data": {"image": data_url(b"broken")}}]
+    lenient = predict_body(tasks[:1])
+    lenient["params"]["threshold"] = 0.1
     event = {"action": "ANNOTATION_CREATED", "annotation": {"id": 1}, "project": {"id": 1, "label_config": CONFIG}}
     answers = serve(
         package,
@@ -124,13 +127,20 @@ def test_setup_predict_and_fit_under_init_app(package: list[str], tmp_path: Path
             ("/predict", predict_body(tasks[:1], context={"result": []})),
             ("/predict", predict_body(tasks[:1], config="<View/>")),
             ("/webhook", event),
+            ("/setup", strict),
+            ("/predict", predict_body(tasks[:1])),
+            ("/predict", lenient),
         ],
     )
-    assert [status for status, _ in answers] == [200, 200, 200, 200, 201]
-    setup_answer, predicted, empty, nothing, fitted = (body for _, body in answers)
+    assert [status for status, _ in answers] == [200, 200, 200, 200, 201, 200, 200, 200]
+    setup_answer, predicted, empty, nothing, fitted, _, strictly, leniently = (body for _, body in answers)
     assert setup_answer == {"model_version": VERSION}
     first, second = predicted["results"]
     assert (first["model_version"], len(first["result"])) == (VERSION, len(scene.objects))
-    assert second == {"result": [], "score": 0.0, "model_version": VERSION}
-    assert empty["results"] == nothing["results"] == [second]
+    bare = {"result": [], "score": 0.0, "model_version": VERSION}
+    assert second == bare | {"meta": {"problem": "the bytes are no picture"}}
+    assert empty["results"] == [bare]
+    assert nothing["results"][0]["meta"]["problem"].startswith("the labeling config has no Image tag")
+    assert strictly["results"][0]["result"] == []
+    assert leniently["results"][0]["result"] == first["result"]
     assert fitted == {"result": {"event": "ANNOTATION_CREATED", "annotations": 1}, "status": "ok"}

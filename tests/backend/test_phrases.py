@@ -23,6 +23,7 @@ from backend.settings import BackendSettings
 from sam3_core import Concept
 from sam3_core.demo.scenes import Scene
 from sam3_core.errors import BadSettings
+from sam3_core.rules import Rules
 from sam3_core.settings import load_settings
 
 LABELS = (
@@ -58,7 +59,7 @@ def test_what_was_typed_is_looked_for_and_the_labels_rules_stay() -> None:
     plan = phrases.apply("1", PLAN)
     assert looked_for(plan) == OWN | {"car": ("rusty car", "pickup"), "bus": ("bus",)}
     concept = plan.sources[0].labels[0].concept
-    assert concept == Concept(("rusty car", "pickup"), negatives=("toy",), threshold=0.3)
+    assert concept == Concept(("rusty car", "pickup"), negatives=("toy",), rules=Rules(threshold=0.3))
     assert looked_for(PLAN) == OWN
 
 

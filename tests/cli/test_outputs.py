@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,19 @@ import shapely
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sam3_core import Concept, ConceptResult, Instance, Mask
+from sam3_core import Concept, ConceptResult, Instance, Mask, Rules
+from sam3_core.finish import DEFAULT_FINISH, Finish, Holes
+from sam3_core.results import Removal
 from sam3_prelabel.inputs import ImageFile
 from sam3_prelabel.outputs import Results, folders_in
 from sam3_prelabel.predict import Outcome
+from sam3_prelabel.prompts import Prompt
 
 SIZE = (64, 40)
-CONCEPTS = {
-    "red circle": Concept(("red circle", "disc")),
-    "a/b: ümlaut": Concept(("a/b: ümlaut",)),
-    "dog": Concept(("dog",)),
+PROMPTS = {
+    "red circle": Prompt(Concept(("red circle", "disc"), negatives=("ball",))),
+    "a/b: ümlaut": Prompt(Concept(("a/b: ümlaut",)), Finish(holes=Holes.FILLED).over(DEFAULT_FINISH)),
+    "dog": Prompt(Concept(("dog",))),
 }
 
 
@@ -39,12 +43,13 @@ def blob(seed: int) -> Instance:
 def outcome(name: str, *found: tuple[Instance, ...]) -> Outcome:
     file = io.BytesIO()
     Image.new("RGB", SIZE, (90, 120, 150)).save(file, "PNG")
-    results = tuple(ConceptResult(instances, 0.75, 0.25, 0.5, SIZE) for instances in found)
+    rules = Rules(threshold=0.5)
+    results = tuple(ConceptResult(instances, 0.75, 0.25, rules, SIZE) for instances in found)
     return Outcome(ImageFile(Path(name), name), file.getvalue(), results)
 
 
 def write(out: Path, *outcomes: Outcome) -> None:
-    with Results(out, CONCEPTS, model="test-1", max_megapixels=1.0) as results:
+    with Results(out, PROMPTS, model="test-1", max_megapixels=1.0) as results:
         for item in outcomes:
             results.add(item)
 
@@ -61,10 +66,10 @@ def test_every_file_says_the_same(tmp_path: Path) -> None:
     write(tmp_path, outcome("a/1.jpg", (first, second), (third,), ()), outcome("b/1.jpg", (), (), ()))
     record = json.loads((tmp_path / "results/a/1.jpg.json").read_text(encoding="utf-8"))
     assert (record["image"], record["width"], record["height"], record["model"]) == ("a/1.jpg", *SIZE, "test-1")
-    assert [p["prompt"] for p in record["prompts"]] == list(CONCEPTS)
+    assert [p["prompt"] for p in record["prompts"]] == list(PROMPTS)
     assert record["prompts"][0]["phrases"] == ["red circle", "disc"]
     assert [p["reason"] for p in record["prompts"]] == [
-        "", "", "nothing found: presence 0.75, best score 0.25, threshold 0.50",
+        "", "", "nothing found: presence 0.75, best score 0.25, threshold 0.50. Try a threshold of 0.25.",
     ]  # fmt: skip
     listed = [instance for prompt in record["prompts"] for instance in prompt["instances"]]
     coco = COCO(tmp_path / "coco.json")
@@ -89,7 +94,7 @@ def test_coco_lists_images_without_instances_and_all_prompts(tmp_path: Path) -> 
     write(tmp_path, outcome("1.jpg", (), (), ()), outcome("2.jpg", (blob(1),), (), ()))
     coco = COCO(tmp_path / "coco.json")
     assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == ["1.jpg", "2.jpg"]
-    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(CONCEPTS)
+    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(PROMPTS)
     assert [annotation["image_id"] for annotation in coco.loadAnns(coco.getAnnIds())] == [2]
 
 
@@ -105,6 +110,26 @@ def test_polygons_have_their_parts_and_holes(tmp_path: Path) -> None:
     assert filled.iou(instance.mask) >= 0.98
 
 
+def test_polygons_are_drawn_as_their_prompt_wants_and_say_how_close_they_are(tmp_path: Path) -> None:
+    instance = blob(4)
+    write(tmp_path, outcome("1.jpg", (), (instance,), ()))
+    record = json.loads((tmp_path / "results/1.jpg.json").read_text(encoding="utf-8"))
+    parts = record["prompts"][1]["instances"][0]["polygons"]
+    assert [part["holes"] for part in parts] == [[], []]
+    assert all(0.98 <= part["iou"] <= 1 for part in parts)
+
+
+def test_what_was_taken_away_and_what_a_person_should_know_is_written(tmp_path: Path) -> None:
+    nothing = ConceptResult(
+        (), 0.9, None, Rules(threshold=0.5), SIZE, 6, 112, ((Removal.SMALL, 3), (Removal.NEGATIVE, 1)), ("a note",)
+    )
+    write(tmp_path, replace(outcome("1.jpg"), results=(nothing, nothing, nothing)))
+    (first, *_) = json.loads((tmp_path / "results/1.jpg.json").read_text(encoding="utf-8"))["prompts"]
+    assert first["removed"] == {"small": 3, "negative": 1}
+    assert (first["tiles"], first["notes"], first["negatives"]) == (6, ["a note"], ["ball"])
+    assert first["reason"]
+
+
 def test_a_second_run_leaves_no_masks_of_the_first(tmp_path: Path) -> None:
     write(tmp_path, outcome("1.jpg", (blob(1), blob(2)), (), ()))
     (tmp_path / "masks/1.jpg/mine.png").write_bytes(b"kept")
@@ -114,7 +139,7 @@ def test_a_second_run_leaves_no_masks_of_the_first(tmp_path: Path) -> None:
 
 def test_what_is_done_is_kept_when_the_run_breaks_off(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with Results(tmp_path, CONCEPTS, model="m", max_megapixels=1.0) as results:
+        with Results(tmp_path, PROMPTS, model="m", max_megapixels=1.0) as results:
             results.add(outcome("1.jpg", (blob(1),), (), ()))
             raise KeyboardInterrupt
 

@@ -118,7 +118,7 @@ def test_summary_json_and_coco_count_alike(run: Run) -> None:
 def test_all_good_is_code_0_and_limits_hold(tmp_path: Path, scene: Callable[..., Scene]) -> None:
     crowd = scene(21, objects=(5, 6), size=(500, 400))
     (tmp_path / "crowd.jpg").write_bytes(crowd.encode())
-    done = cli("predict", tmp_path / "crowd.jpg", "-p", "shape", "-o", tmp_path / "o", "--max-instances", "2")
+    done = cli("predict", tmp_path / "crowd.jpg", "-p", "shape", "-o", tmp_path / "o", "--set", "max_instances=2")
     assert done.returncode == 0, done.stderr
     assert "crowd.jpg" not in done.stdout, "an image in which something was found is no news"
     record = json.loads((tmp_path / "o/results/crowd.jpg.json").read_text())
