@@ -1,0 +1,1 @@
+"""The pictures of docs/masks.md: what each option does, on one scene, through the demo checkpoint."""
