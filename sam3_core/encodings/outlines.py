@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from sam3_core.encodings.runs import run_edges
@@ -27,6 +29,11 @@ class Part:
     outer: Corners
     holes: tuple[Corners, ...]
     area: int
+
+    def shifted(self, x: int, y: int) -> Part:
+        """The same part, so many pixels further to the right and down."""
+        by = np.array([x, y])
+        return Part(self.outer + by, tuple(hole + by for hole in self.holes), self.area)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,17 @@ def outlines(bits: Bits, *, min_area: float = 0.0) -> list[Part]:
         kept = tuple(hole for hole in holes if -ring_area(hole) >= min_area)
         parts.append(Part(outer, kept, int(areas[part])))
     return parts
+
+
+def without_holes(parts: Sequence[Part]) -> tuple[list[Part], list[int]]:
+    """The parts with their holes filled, largest first, without those in such holes; and how many holes each had."""
+    full = [Part(part.outer, (), int(ring_area(part.outer))) for part in parts]
+    # The middle of a part's first pixel in reading order tells what lies around all of it.
+    inner = [shapely.Point(part.outer[np.lexsort(part.outer.T)[0]] + 0.5) for part in parts]
+    around, point = shapely.STRtree(inner).query([shapely.Polygon(part.outer) for part in full], predicate="contains")
+    inside = set(point[around != point].tolist())
+    order = sorted(set(range(len(parts))) - inside, key=lambda number: -full[number].area)
+    return [full[number] for number in order], [len(parts[number].holes) for number in order]
 
 
 def ring_area(ring: NDArray[np.generic]) -> float:
