@@ -110,17 +110,20 @@ def render_scene(
     objects: tuple[int, int] = (1, 6),
     size: tuple[int, int] | None = None,
     long_side: tuple[int, int] = (300, 1200),
+    small: Sequence[float] = (),
 ) -> Scene:
     """Render the scene of `seed`: the same arguments always give the same scene.
 
     `objects` is the (fewest, most) shapes to draw; the fewest are always drawn, more only where
     they fit. `size` is (width, height) in pixels; without it the aspect ratio is log-uniform
     between 1:2 and 2:1 and the long side uniform in `long_side`, in pixels, both ends included.
+    `small` are diameters in pixels of more shapes, clear of all others and drawn where they find room.
     """
     rng = np.random.default_rng(seed)
     width, height = size or _draw_size(rng, long_side)
     backdrop = draw_backdrop(rng, width, height)
     placed = _layout(rng, width, height, objects)
+    placed += _scatter(rng, width, height, placed, small)
     colors = _choose_colors(rng, placed, backdrop, width)
     image = np.asarray(cv2.resize(backdrop, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
     style = Style.draw(rng)
@@ -189,6 +192,26 @@ def _layout(rng: np.random.Generator, width: int, height: int, objects: tuple[in
         if len(placed) >= fewest:
             return placed
         low, high = 0.9 * low, 0.9 * high
+
+
+def _scatter(
+    rng: np.random.Generator, width: int, height: int, placed: Sequence[_Placed], diameters: Sequence[float]
+) -> list[_Placed]:
+    """Shapes of these diameters in pixels, inside the image, at some distance from each other and from `placed`."""
+    centers = [item.outline.mean(axis=0) for item in placed]
+    radii = [float(np.linalg.norm(item.outline - at, axis=1).max()) for item, at in zip(placed, centers, strict=True)]
+    added: list[_Placed] = []
+    for radius in (diameter / 2 for diameter in diameters):
+        shape = str(rng.choice(SHAPES))
+        for _ in range(40):
+            center = rng.uniform(radius, np.array([width, height]) - radius)
+            gaps = np.linalg.norm(np.reshape(centers, (-1, 2)) - center, axis=1) - radii - radius
+            if np.all(gaps > radius):
+                added.append(_Placed(shape, _outline(rng, shape) * radius + center, ()))
+                centers.append(center)
+                radii.append(radius)
+                break
+    return added
 
 
 def _outline(rng: np.random.Generator, shape: str) -> NDArray[np.float64]:

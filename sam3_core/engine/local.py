@@ -5,30 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from sam3_core.engine.answers import concept_result, outlines
+from sam3_core.engine.answers import Search, answers, outlines
 from sam3_core.engine.embeddings import Embedding, EmbeddingCache
-from sam3_core.engine.plan import make_plan
+from sam3_core.engine.found import Found, found_in
+from sam3_core.engine.plan import Plan, make_plan
+from sam3_core.engine.seams import merged
+from sam3_core.engine.tiles import Tile, prompts_in, tiles_of
 from sam3_core.engine.turns import Wanted, check_wanted
 from sam3_core.engine.weights import DEMO, find_weights, version_of
 from sam3_core.errors import ModelUnavailable, NotReady
-from sam3_core.images import EncodedImage, decode
+from sam3_core.images import EncodedImage, Pixels, decode
+from sam3_core.results import ConceptResult, Instance
+from sam3_core.rules import Rules, Tiling
 from sam3_core.settings import CoreSettings
 from sam3_core.timing import stage
-from sam3_core.types import (
-    Concept,
-    ConceptResult,
-    FindOptions,
-    Instance,
-    ModelInfo,
-    ModelState,
-    OutlineOptions,
-    VisualPrompt,
-)
+from sam3_core.types import Concept, FindOptions, ModelInfo, ModelState, OutlineOptions, VisualPrompt
+from sam3_core.wording import Words, read_glossary
 
 if TYPE_CHECKING:
     from sam3_core.engine.model import Sam3
@@ -45,10 +43,11 @@ refused (0.3 % of those with a good mask), none in its middle and no box; of 400
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Loaded:
-    """The weights, and what they made of images so far."""
+    """The weights, what they made of images so far, and how phrases are put to them."""
 
     model: Sam3
     cache: EmbeddingCache
+    words: Words
 
 
 class LocalSegmenter:
@@ -61,6 +60,7 @@ class LocalSegmenter:
     def __init__(self, settings: CoreSettings) -> None:
         self._settings = settings
         self._version = version_of(settings.model)
+        self._defaults = FindOptions(rules=Rules(threshold=settings.threshold), tiles=settings.tiles)
         self._loaded: Future[_Loaded] = Future()
         threading.Thread(target=self._load, args=(self._loaded,), name="sam3-load", daemon=True).start()
 
@@ -94,12 +94,16 @@ class LocalSegmenter:
         if not concepts:
             return []
         loaded = self._ready(self._settings.load_wait)
-        options = options or FindOptions(threshold=self._settings.threshold)
-        vision = self._vision(loaded, EncodedImage.of(image))
-        plan = make_plan(concepts, vision.size, options)
-        detections = loaded.model.detect(vision, plan.prompts, plan.floors)
+        image, options = EncodedImage.of(image), (options or FindOptions()).over(self._defaults)
+        pixels = cache(partial(self._pixels, image))  # decoded once, for the whole and for its tiles
+        vision = self._vision(loaded, image, pixels=pixels)
+        plan = make_plan(concepts, vision.size, options, loaded.words)
+        tiles = tiles_of(vision.size, loaded.model.side, options.tiles or Tiling.OFF, self._settings.max_tiles)
+        found = self._search(loaded, vision, plan)
+        if tiles:
+            found = self._search_tiles(loaded, pixels(), plan, found, tiles)
         with stage("masks"):
-            return [concept_result(step, detections, vision.size, options) for step in plan.steps]
+            return answers(plan.steps, found, Search(vision.size, len(tiles), loaded.model.side), options)
 
     def outline(
         self,
@@ -122,6 +126,38 @@ class LocalSegmenter:
         with stage("masks"):
             return outlines(readings, maps.size, most)
 
+    def _search(self, loaded: _Loaded, view: Embedding, plan: Plan) -> list[Found]:
+        """What each prompt finds in one view of an image."""
+        detections = loaded.model.detect(view, plan.prompts, plan.floors, plan.counts)
+        with stage("masks"):
+            return [found_in(detection, view.size) for detection in detections]
+
+    def _search_tiles(
+        self, loaded: _Loaded, pixels: Pixels, plan: Plan, whole: Sequence[Found], tiles: Sequence[Tile]
+    ) -> list[Found]:
+        """What each prompt found in the whole image, and finds in tiles of it.
+
+        No tile's embedding is kept: one request's would push what annotators have open out of the cache, and clicks
+        do not use them. Of a tile only masks are left when the next one's turn comes.
+        """
+        size = (pixels.shape[1], pixels.shape[0])
+        views: list[list[tuple[Tile, Found]]] = [[] for _ in plan.prompts]
+        for tile in tiles:
+            asked = {i: prompt for i, prompt in enumerate(prompts_in(tile, plan.prompts, size)) if prompt}
+            if not asked:
+                continue
+            part = Plan(
+                tuple(asked.values()),
+                tuple(plan.floors[i] for i in asked),
+                tuple(plan.counts[i] for i in asked),
+                steps=(),
+            )
+            view = loaded.model.embed(pixels[tile.y0 : tile.y1, tile.x0 : tile.x1])
+            for i, found in zip(asked, self._search(loaded, view, part), strict=True):
+                views[i].append((tile, found))
+        with stage("masks"):
+            return [merged(one, seen, size) for one, seen in zip(whole, views, strict=True)]
+
     def warm(self, image: bytes | EncodedImage) -> None:
         """Encode the image for concepts and, where the checkpoint takes any, for clicks."""
         loaded, image = self._ready(self._settings.load_wait), EncodedImage.of(image)
@@ -143,14 +179,24 @@ class LocalSegmenter:
         except ModelUnavailable as error:
             raise type(error)(str(error)) from error
 
-    def _vision(self, loaded: _Loaded, image: EncodedImage, wanted: Wanted | None = None) -> Embedding:
+    def _vision(
+        self,
+        loaded: _Loaded,
+        image: EncodedImage,
+        wanted: Wanted | None = None,
+        pixels: Callable[[], Pixels] | None = None,
+    ) -> Embedding:
+        """pixels: what decodes the image, where the caller has more use for them."""
+
         def compute() -> Embedding:
             check_wanted(wanted)
-            with stage("decode"):
-                pixels = decode(image.data, max_megapixels=self._settings.max_megapixels)
-            return loaded.model.embed(pixels, wanted)
+            return loaded.model.embed(pixels() if pixels else self._pixels(image), wanted)
 
         return loaded.cache.get((image.key, "vision"), compute)
+
+    def _pixels(self, image: EncodedImage) -> Pixels:
+        with stage("decode"):
+            return decode(image.data, max_megapixels=self._settings.max_megapixels)
 
     def _click_maps(self, loaded: _Loaded, image: EncodedImage, wanted: Wanted | None = None) -> Embedding:
         def compute() -> Embedding:
@@ -168,6 +214,7 @@ class LocalSegmenter:
 
             folder = find_weights(settings.model, settings.hub_token)
             model = Sam3.load(folder, settings.device, settings.dtype, settings.prompt_mb * _MIB)
+            words = self._make_words(model)
         except ModelUnavailable as error:
             logger.error("%s", error)
             outcome.set_exception(error)
@@ -179,7 +226,22 @@ class LocalSegmenter:
             logger.info("%s on %s in %s, loaded in %.1f s", self._version, model.device, model.dtype, seconds)
             if settings.model == DEMO:
                 logger.warning("%s knows drawn coloured shapes, not photos; SAM3_MODEL picks others", self._version)
-            outcome.set_result(_Loaded(model, self._make_cache(model)))
+            outcome.set_result(_Loaded(model, self._make_cache(model), words))
+
+    def _make_words(self, model: Sam3) -> Words:
+        """Raises BadSettings for the glossary, ModelUnavailable for the translation model."""
+        settings, translate = self._settings, None
+        if settings.translation_model is not None:
+            from sam3_core.engine.translation import Translator
+
+            translate = Translator(
+                settings.translation_model,
+                model.device,
+                language=settings.translation_language,
+                token=settings.hub_token,
+            )
+        glossary = {} if settings.glossary is None else read_glossary(settings.glossary)
+        return Words(glossary, translate, translate_latin=settings.translate_latin)
 
     def _make_cache(self, model: Sam3) -> EmbeddingCache:
         host = 0 if model.device == "cpu" else self._settings.cache_host_mb * _MIB
