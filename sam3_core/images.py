@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 
@@ -54,17 +54,35 @@ class EncodedImage:
     Equal bytes have equal keys; two objects are equal only when they are the same. Callable from any thread.
     """
 
-    __slots__ = ("_key", "_size", "data")
+    __slots__ = ("_data", "_key", "_load", "_size")
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
+        self._data: bytes | None = data
+        self._load: Callable[[], bytes] | None = None
         self._key = ""
         self._size: tuple[int, int] | None = None
+
+    @classmethod
+    def deferred(cls, key: str, load: Callable[[], bytes]) -> EncodedImage:
+        """An image whose bytes are worked out only when somebody wants them: where its key is known, they may not be
+        wanted at all. load: their source; it may be asked more than once, and what it raises reaches who wanted them.
+        """
+        image = cls(b"")
+        image._data, image._load, image._key = None, load, key
+        return image
 
     @classmethod
     def of(cls, image: bytes | EncodedImage) -> EncodedImage:
         """The image itself, or the bytes as one."""
         return image if isinstance(image, EncodedImage) else cls(image)
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the file."""
+        if self._data is None:
+            assert self._load is not None
+            self._data = self._load()
+        return self._data
 
     @property
     def key(self) -> str:

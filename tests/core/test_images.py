@@ -358,3 +358,26 @@ def _png(header: bytes, pixels: bytes) -> bytes:
 def _rgb16_png(color: list[int]) -> bytes:
     """One pixel of 16-bit RGB, which Pillow does not write."""
     return _png(struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), zlib.compress(b"\0" + struct.pack(">3H", *color)))
+
+
+def test_deferred_bytes_are_worked_out_when_wanted_and_once() -> None:
+    asked: list[int] = []
+
+    def load() -> bytes:
+        asked.append(1)
+        return b"file"
+
+    image = EncodedImage.deferred("0" * 32, load)
+    assert EncodedImage.of(image).key == "0" * 32
+    assert asked == []
+    assert image.data == image.data == b"file"
+    assert asked == [1]
+
+
+def test_deferred_bytes_that_cannot_be_had_are_asked_for_again() -> None:
+    answers: list[bytes] = []
+    image = EncodedImage.deferred("0" * 32, lambda: answers.pop())
+    with pytest.raises(IndexError):
+        _ = image.data
+    answers.append(b"file")
+    assert image.data == b"file"
