@@ -95,7 +95,7 @@ def _area(polygon: Polygon) -> float:
 def _remarks(polygon: Polygon, finish: Finish) -> tuple[str, ...]:
     """What became of the mask."""
     told = []
-    if polygon.iou < finish.floor:
+    if polygon.iou < finish.step_floor:
         told.append(f"IoU {polygon.iou:.2f} with the mask: stopped at {finish.max_vertices} corners")
     if polygon.filled:
         told.append("1 hole filled" if polygon.filled == 1 else f"{polygon.filled} holes filled")

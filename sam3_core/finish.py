@@ -36,7 +36,7 @@ class Parts(StrEnum):
 
 DEFAULT_FINENESS = Fineness.MEDIUM
 
-_FLOORS = {Fineness.LOW: 0.95, Fineness.MEDIUM: 0.98, Fineness.HIGH: 0.99}
+_FLOORS = {Fineness.LOW: 0.9, Fineness.MEDIUM: 0.98, Fineness.HIGH: 0.99}
 _SPECK_SHARES = {Fineness.LOW: 0.01, Fineness.MEDIUM: 0.002, Fineness.HIGH: 0.0}  # of the mask's pixels
 
 
@@ -70,6 +70,14 @@ class Finish(Layered):
         """Least IoU, 0..1, of a polygon with its mask: ``min_iou``, or the fineness's where that is open."""
         return _FLOORS[self.fineness or DEFAULT_FINENESS] if self.min_iou is None else self.min_iou
 
+    @property
+    def step_floor(self) -> float:
+        """Least IoU, 0..1, of a step that loses something: the outline and, at low fineness, the smoothing before it.
+
+        1 - IoU is a metric (Jaccard distance), so two steps together lose no more than the sum of both.
+        """
+        return (1 + self.floor) / 2 if self.fineness is Fineness.LOW else self.floor
+
     def speck(self, mask: Mask) -> float:
         """Below how many pixels a part or a hole of this mask is a speck: ``min_area``, or the fineness's."""
         if self.min_area is not None:
@@ -88,11 +96,11 @@ def finished(mask: Mask, finish: Finish) -> Mask:
     """The mask as a person gets it, before it becomes a shape or an encoding; what is open holds as by default.
 
     Specks are dropped and filled (see ``without_specks``), all parts but the largest are where ``parts`` says so,
-    and at low fineness the border is smoothed, with an IoU of at least ``finish.floor`` with what was left.
+    and at low fineness the border is smoothed, which takes half of the loss that ``finish.floor`` allows at most.
     ``holes``, ``max_vertices`` and the loss of outlines are the shapes' own business.
 
     Not empty unless the mask is. The mask itself where there is nothing to do.
     """
     least = finish.speck(mask)
     clean = without_specks(mask, least, largest_only=finish.parts is Parts.LARGEST)
-    return smoothed(clean, finish.floor, least) if finish.fineness is Fineness.LOW else clean
+    return smoothed(clean, finish.step_floor, least) if finish.fineness is Fineness.LOW else clean

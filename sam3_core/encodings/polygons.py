@@ -51,7 +51,7 @@ def polygons(mask: Mask, finish: Finish = DEFAULT_FINISH) -> list[Polygon]:
     Holes: kept in ``Polygon.holes``, for ``bridged`` or formats that have holes; with ``Holes.FILLED`` they are
     filled, and what lies inside them is gone.
 
-    Loss: each polygon has at least the IoU ``finish.floor`` with its part, after these choices; 1 gives back every
+    Loss: each polygon has at least the IoU ``finish.step_floor`` with its part, after these choices; 1 gives back every
     pixel. There are about as few corners as that needs. Measured on pixels, because a straight edge through a
     staircase loses nothing, while comparing areas would keep every stair of a small object. No polygon has more than
     ``finish.max_vertices`` corners, those of holes included and those of bridges not, since editors freeze on
@@ -67,7 +67,7 @@ def polygons(mask: Mask, finish: Finish = DEFAULT_FINISH) -> list[Polygon]:
     filled = [0] * len(parts)
     if finish.holes is Holes.FILLED:
         parts, filled = without_holes(parts)
-    promise = Promise(finish.floor, finish.max_vertices or sys.maxsize)
+    promise = Promise(finish.step_floor, finish.max_vertices or sys.maxsize)
     found = []
     for part, count in zip(parts, filled, strict=True):
         rings, iou = simplified(part.shifted(mask.x, mask.y), mask.frame, promise)

@@ -169,7 +169,7 @@ def test_half_precision_computes_about_the_same(checkpoint: Path, sam3: Sam3, dt
     answers = []
     for model in (sam3, half):
         vision = model.embed(picture())
-        found = model.detect(vision, rows, [0.0, 0.0])
+        found = model.detect(vision, rows, [0.0, 0.0], [0, 0])
         readings = model.trace(model.click_maps(vision), click, several=False)
         answers.append((found, readings.logits, readings.scores))
     (exact, exact_logits, exact_iou), (found, logits, iou) = answers
