@@ -18,9 +18,11 @@ from backend import metrics
 from backend.bodies import PredictBody, PredictParams, SetupBody, T, WebhookBody, decode, project_id
 from backend.model import Runtime, Sam3Backend
 from backend.settings import BackendSettings
+from backend.v1 import make_v1
 from sam3_core import Segmenter
-from sam3_core.errors import Sam3Error, TooLarge, Unauthorized
+from sam3_core.errors import Sam3Error, TooLarge, Unauthorized, UnknownImage
 from sam3_core.timing import collected, stage
+from sam3_core.wire.results import kind_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -45,6 +47,7 @@ def create_app(settings: BackendSettings, segmenter: Segmenter) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = int(settings.max_request_mb * (1 << 20))
     runtime = Runtime(settings, segmenter)
     _add_routes(app, runtime)
+    app.register_blueprint(make_v1(settings, segmenter, runtime.metrics))
     _add_guard(app, settings)
     _add_errors(app)
     _add_counting(app, runtime)
@@ -127,8 +130,10 @@ def _add_guard(app: Flask, settings: BackendSettings) -> None:
 def _add_errors(app: Flask) -> None:
     @app.errorhandler(Sam3Error)
     def known(error: Sam3Error) -> Response:
-        log.warning("%s %s: %d %s", request.method, request.path, error.status, error)
-        answer = _error(str(error), error.status)
+        # That a file has to be sent is how every image begins.
+        level = logging.INFO if isinstance(error, UnknownImage) else logging.WARNING
+        log.log(level, "%s %s: %d %s", request.method, request.path, error.status, error)
+        answer = _json({"error": str(error), "kind": kind_of(error)}, error.status)
         if error.retry_after is not None:
             answer.headers["Retry-After"] = str(max(1, round(error.retry_after)))
         if error.status == Unauthorized.status:

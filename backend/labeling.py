@@ -8,7 +8,6 @@ Parsed with label-studio-sdk, which keeps attributes Label Studio does not know.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -24,6 +23,7 @@ from sam3_core.choices import OPEN, Choices
 from sam3_core.errors import InvalidPrompt
 from sam3_core.finish import OPEN_FINISH, Finish
 from sam3_core.rules import Tiling
+from sam3_core.wording import readable
 
 log = logging.getLogger(__name__)
 
@@ -199,18 +199,6 @@ def _told(label: Label) -> str:
     """What is looked for under a label and what was chosen for it, for a line in the log."""
     chosen = Choices(label.concept.rules, label.finish).chosen
     return f"{label.value!r}: " + ", ".join([*label.concept.phrases, *(f"{n}={v}" for n, v in chosen.items())])
-
-
-def readable(name: str) -> str:
-    """A label's name as a noun phrase in lower case: ``school_bus`` and ``School-Bus_2`` become ``school bus``.
-
-    A number at the end goes only where its punctuation marks it as an id (``_2``, ``#2``, ``(2)``, ``[2]``), so that
-    ``formula 1`` and ``T-34`` keep theirs.
-    """
-    text = re.sub(r"(?<=\w)\s*(?:_\d+|#\d+|\(\d+\)|\[\d+\])\s*$", "", name.strip())
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)
-    text = re.sub(r"[_\s]+|(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})", " ", text)
-    return " ".join(text.split()).lower() or name.strip()
 
 
 def _data_key(value: str | None) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 from backend.attributes import split_phrases
 from backend.bodies import ContextRegion
-from backend.labeling import ImageSource, Label, Plan, readable
+from backend.labeling import ImageSource, Label, Plan
 from sam3_core import Concept
 from sam3_core.errors import InvalidPrompt
+from sam3_core.wording import readable
 
 MAX_PHRASES = 64
 """In one request. A phrase costs a pass of the text encoder and a share of the decoder's memory."""

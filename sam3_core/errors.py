@@ -4,9 +4,11 @@
     ├── InvalidInput              400  the caller can mend it; the sentence says how
     │   ├── InvalidPrompt         422  well-formed, but asks for nothing the model can do
     │   ├── BrokenImage           422  bytes that are no picture, or one we do not read
+    │   ├── UnknownImage          404  named by a key that the server does not hold (any more): send the file
     │   └── TooLarge              413  over a stated limit (bytes, megapixels, JSON)
     ├── Unauthorized              401  no or wrong credentials for our own server
     ├── ImageUnavailable          424  the picture could not be fetched from where it lives
+    ├── ServerUnavailable         502  another server that the work needs gives no answer, or refuses
     ├── NotReady                  503  weights are still loading; carries Retry-After
     ├── Dropped                   409  a newer request took this one's place before it was worked on
     ├── Unsupported               501  this checkpoint has no such head (e.g. clicks)
@@ -45,6 +47,12 @@ class BrokenImage(InvalidInput):
     status = 422
 
 
+class UnknownImage(InvalidInput):
+    """The image was named by its key, and the server does not hold it (any more)."""
+
+    status = 404
+
+
 class TooLarge(InvalidInput):
     """Over a stated limit: bytes, megapixels, length of a body."""
 
@@ -61,6 +69,12 @@ class ImageUnavailable(Sam3Error):
     """The picture could not be fetched: address, login, size or time."""
 
     status = 424
+
+
+class ServerUnavailable(Sam3Error):
+    """Another server that the work needs gives no answer, or refuses."""
+
+    status = 502
 
 
 class NotReady(Sam3Error):

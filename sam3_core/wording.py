@@ -8,6 +8,7 @@ translation model is there, and what is left in another script gets a note.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import unicodedata
 from collections import OrderedDict
@@ -68,6 +69,18 @@ def read_glossary(path: Path) -> dict[str, tuple[str, ...]]:
 def glossary_key(phrase: str) -> str:
     """What phrases are compared by: no difference in case, width and kind of characters (NFKC), or spaces."""
     return " ".join(unicodedata.normalize("NFKC", phrase).casefold().split())
+
+
+def readable(name: str) -> str:
+    """A label's name as a noun phrase in lower case: ``school_bus`` and ``School-Bus_2`` become ``school bus``.
+
+    A number at the end goes only where its punctuation marks it as an id (``_2``, ``#2``, ``(2)``, ``[2]``), so that
+    ``formula 1`` and ``T-34`` keep theirs.
+    """
+    text = re.sub(r"(?<=\w)\s*(?:_\d+|#\d+|\(\d+\)|\[\d+\])\s*$", "", name.strip())
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)
+    text = re.sub(r"[_\s]+|(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})", " ", text)
+    return " ".join(text.split()).lower() or name.strip()
 
 
 def is_latin(text: str) -> bool:

@@ -19,6 +19,7 @@ from sam3_core.segmenter import Segmenter
 from sam3_core.settings import load_settings
 from sam3_core.types import FindOptions
 from sam3_prelabel import __version__, report
+from sam3_prelabel.cvat import cvat_app
 from sam3_prelabel.inputs import find_images
 from sam3_prelabel.outputs import Results, folders_in
 from sam3_prelabel.predict import predict
@@ -31,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cvat_app, name="cvat")
 
 Model = Annotated[str | None, typer.Option(help="demo, a hub id such as facebook/sam3, or a folder. [SAM3_MODEL]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [SAM3_DEVICE]")]

@@ -37,14 +37,15 @@ def read_prompts(
     found: dict[str, Prompt] = {}
     for name, concept in zip(names, read, strict=True):
         choices = own.get(name, OPEN).over(general)
-        refused = tuple(_negatives_of(name, negatives, names))
+        refused = tuple(negatives_of(name, negatives, names))
         found[name] = Prompt(
             replace(concept, negatives=refused, rules=choices.rules), choices.finish.over(DEFAULT_FINISH)
         )
     return found, general
 
 
-def _negatives_of(name: str, negatives: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+def negatives_of(name: str, negatives: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """The phrases that are negative for a prompt. Raises InvalidPrompt for those of a prompt that is not there."""
     for negative in negatives:
         owner, mark, phrases = negative.rpartition("=")
         if mark and owner.strip() not in names:

@@ -51,8 +51,8 @@ def polygons(mask: Mask, finish: Finish = DEFAULT_FINISH) -> list[Polygon]:
     Holes: kept in ``Polygon.holes``, for ``bridged`` or formats that have holes; with ``Holes.FILLED`` they are
     filled, and what lies inside them is gone.
 
-    Loss: each polygon has at least the IoU ``finish.step_floor`` with its part, after these choices; 1 gives back every
-    pixel. There are about as few corners as that needs. Measured on pixels, because a straight edge through a
+    Loss: each polygon has at least the IoU ``finish.step_floor`` with its part, after these choices; 1 gives back
+    every pixel. There are about as few corners as that needs. Measured on pixels, because a straight edge through a
     staircase loses nothing, while comparing areas would keep every stair of a small object. No polygon has more than
     ``finish.max_vertices`` corners, those of holes included and those of bridges not, since editors freeze on
     thousands; where both cannot be had that wins, the IoU is about the best within it, and the smallest holes may

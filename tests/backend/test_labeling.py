@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.labeling import Label, Output, Plan, read_plan, readable
+from backend.labeling import Label, Output, Plan, read_plan
 from sam3_core import Concept
 from sam3_core.choices import OPTIONS
 from sam3_core.finish import Fineness
 from sam3_core.rules import Area, Rules, Tiling
+from sam3_core.wording import readable
 
 
 def config(body: str, image: str = '<Image name="image" value="$image"/>') -> str:

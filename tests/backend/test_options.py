@@ -361,7 +361,7 @@ def test_a_wrong_choice_of_a_request_is_a_400_sentence(
     body = predict_body([task], context=context)
     body["params"] |= params
     answer = client.post("/predict", json=body)
-    assert (answer.status_code, list(answer.json)) == (400, ["error"])
+    assert (answer.status_code, list(answer.json)) == (400, ["error", "kind"])
     assert named in answer.json["error"]
     assert "\n" not in answer.json["error"]
 

@@ -132,7 +132,7 @@ POSTS = ("/setup", "/predict", "/webhook")
 def assert_refused(answer: Any, status: int = 400) -> None:
     assert answer.status_code == status, answer.text
     assert answer.mimetype == "application/json"
-    assert set(answer.json) == {"error"}
+    assert {"error"} <= set(answer.json) <= {"error", "kind"}
     assert "Traceback" not in answer.text
     assert "\n" not in answer.json["error"]
 

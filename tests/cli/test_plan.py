@@ -91,7 +91,7 @@ def test_every_label_with_every_option_and_its_origin(plan: Any, config: Path) -
     assert {*default, "tiles"} == set(OPTIONS)
     assert held(image, "mask", "car") == default | {"min_area": ("0.1%", "image tag")}
     on_tag: dict[str, tuple[Any, str]] = {"min_area": ("0.1%", "image tag"), "top_k": (1, "tag")}
-    on_tag |= {"fineness": ("low", "tag"), "min_iou": (0.95, "fineness")}
+    on_tag |= {"fineness": ("low", "tag"), "min_iou": (0.9, "fineness")}
     assert held(image, "outline", "bus") == default | on_tag
     on_label = {"threshold": (0.3, "label"), "allow_overlap": (True, "label"), "top_k": (2, "label")}
     assert held(image, "outline", "sign") == default | on_tag | on_label

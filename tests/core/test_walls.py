@@ -83,7 +83,7 @@ def test_all_but_the_engine_imports_without_torch() -> None:
         for module in (*_modules("sam3_core"), ROOT / "cvat_nuclio" / "masks.py")
         if engine not in module.parents
     ]
-    assert {"sam3_core", "sam3_core.images", "sam3_core.encodings.polygons", "sam3_core.logits"} <= set(names)
+    assert {"sam3_core", "sam3_core.remote", "sam3_core.encodings.polygons", "sam3_core.logits"} <= set(names)
     script = f"""
 import importlib, sys
 class Wall:

@@ -1,0 +1,1 @@
+"""The interactor as a Nuclio function: ``main.py`` and the yaml files, copied to /opt/nuclio."""
