@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cvat_cli_runs import DETECTOR, bits, cvat_cli, overlap, parameters
 from cvat_sdk.auto_annotation import BadFunctionError
-from cvat_sdk.masks import decode_mask
 from cvat_server import CvatServer
 from PIL import Image
 
 from cvat_nuclio.auto_annotation import create, read_rows
 from cvat_nuclio.sdk_function import encoded
 from sam3_core.demo.scenes import Scene
-
-DETECTOR, INTERACTOR = "cvat_nuclio.auto_annotation", "cvat_nuclio.auto_interaction"
 
 
 @pytest.fixture
@@ -33,67 +32,64 @@ def shown(scene: Callable[..., Scene]) -> Scene:
     return scene(0, objects=(2, 4), size=(320, 240))
 
 
-def cvat_cli(server: CvatServer, *arguments: str) -> subprocess.CompletedProcess[str]:
-    program = str(Path(sys.executable).with_name("cvat-cli"))
-    login = ["--server-host", server.host, "--server-port", str(server.port), "--auth", "u:p"]
-    return subprocess.run([program, *login, *arguments], capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture
+def triangles(scene: Callable[..., Scene]) -> Scene:
+    """A black, a yellow and two red triangles."""
+    return scene(26, objects=(2, 4), size=(320, 240))
+
+
+def annotated(server: CvatServer, task: int, *options: str, **values: str) -> dict[str, list[dict[str, Any]]]:
+    """The task's annotations after ``task auto-annotate``; values are the function's parameters."""
+    fill = ["task", "auto-annotate", str(task), "--function-module", DETECTOR, *options]
+    done = cvat_cli(server, *fill, *parameters(**values))
+    assert done.returncode == 0, done.stderr
+    return server.annotations(task)
 
 
 def test_auto_annotate_fills_a_task(server: CvatServer, shown: Scene) -> None:
     task = server.add_task([("0.png", shown.encode("PNG"))], [{"name": "ball", "type": "mask"}])
-    fill = ["task", "auto-annotate", str(task), "--function-module", DETECTOR]
-    done = cvat_cli(server, *fill, "-p", "labels=str:ball=purple circle; purple square")
-    assert done.returncode == 0, done.stderr
-    (shape,) = server.annotations(task)["shapes"]
-    found = decode_mask(shape["points"], image_width=320, image_height=240)
+    (shape,) = annotated(server, task, labels="ball=purple circle; purple square")["shapes"]
     (purple,) = shown.matching("purple circle")
-    assert (found & purple.mask).sum() / (found | purple.mask).sum() > 0.8
+    assert overlap(bits(shape, (320, 240)), purple.mask) > 0.8
     assert 0.5 < shape["score"] < 1
 
 
-@pytest.mark.parametrize(
-    ("label_type", "options", "points"),
-    [("any", ["--conv-mask-to-poly"], 6), ("polygon", [], 6), ("rectangle", [], 4)],
-)
-def test_types_fit_the_task(
-    server: CvatServer, shown: Scene, label_type: str, options: list[str], points: int
-) -> None:
-    kind = "polygon" if label_type == "any" else label_type
-    task = server.add_task([("0.png", shown.encode("PNG"))], [{"name": "circle", "type": kind}])
-    fill = ["task", "auto-annotate", str(task), "--function-module", DETECTOR, *options]
-    done = cvat_cli(server, *fill, "-p", "labels=str:circle", "-p", f"label_type=str:{label_type}")
-    assert done.returncode == 0, done.stderr
-    shapes = server.annotations(task)["shapes"]
-    assert {shape["type"] for shape in shapes} == {kind}
-    assert all(len(shape["points"]) >= points for shape in shapes)
-    assert len(shapes) == 2
+def test_each_label_is_filled_with_its_own_type(server: CvatServer, triangles: Scene, tmp_path: Path) -> None:
+    types = {"black triangle": "mask", "red triangle": "polygon", "yellow triangle": "rectangle", "seen": "tag"}
+    task = server.add_task(
+        [("0.png", triangles.encode("PNG"))], [{"name": name, "type": kind} for name, kind in types.items()]
+    )
+    table = tmp_path / "labels.json"
+    own: list[dict[str, str]] = [{"name": name, "type": kind} for name, kind in types.items() if kind != "rectangle"]
+    own[-1]["prompt"] = "red triangle"
+    table.write_text(json.dumps([*own, {"name": "yellow triangle"}]))
+    filled = annotated(server, task, labels=str(table), label_type="rectangle")
+    names = {label["id"]: label["name"] for label in server.tasks[task].labels}
+    assert [names[tag["label_id"]] for tag in filled["tags"]] == ["seen"]
+    counts = Counter((names[shape["label_id"]], shape["type"]) for shape in filled["shapes"])
+    assert counts == {
+        ("black triangle", "mask"): 1,
+        ("red triangle", "polygon"): 2,
+        ("yellow triangle", "rectangle"): 1,
+    }
+    for shape in filled["shapes"]:
+        truths = triangles.matching(names[shape["label_id"]])
+        if shape["type"] == "rectangle":
+            assert shape["points"] == pytest.approx(truths[0].box, abs=5)
+        else:
+            assert max(overlap(bits(shape, (320, 240)), one.mask) for one in truths) > 0.7
 
 
-def test_an_agent_answers_clicks_boxes_and_nothing(server: CvatServer, shown: Scene) -> None:
-    task = server.add_task([("0.png", shown.encode("PNG"))], [{"name": "circle"}])
-    made = cvat_cli(server, "function", "create-native", "SAM 3", "--function-module", INTERACTOR)
-    assert made.returncode == 0, made.stderr
-    function = int(made.stdout)
-    boxes = [[list(item.box[:2]), list(item.box[2:])] for item in shown.objects]
-    for corners in ([], boxes[0], [*boxes[0], *boxes[1]]):
-        params = {
-            "type": "interact",
-            "task": task,
-            "frame": 0,
-            "pos_points": [],
-            "neg_points": [],
-            "obj_bbox": corners,
-        }
-        server.ask_agent(function, "interactive", params)
-    run = cvat_cli(server, "function", "run-agent", str(function), "--burst", "--function-module", INTERACTOR)
-    assert run.returncode == 0, run.stderr
-    asked = list(server.agent_requests.values())
-    assert {one.state for one in asked} == {"completed"}, [one.result for one in asked]
-    assert [len(one.result["shapes"]) for one in asked] == [0, 1, 2]
-    for shape, item in zip(asked[2].result["shapes"], shown.objects, strict=True):
-        found = decode_mask(shape["points"], image_width=320, image_height=240)
-        assert (found & item.mask).sum() / (found | item.mask).sum() > 0.7
-        assert 0 < float(shape["attributes"][0]["value"]) <= 1
+def test_masks_become_polygons_where_they_are_asked_for(server: CvatServer, triangles: Scene, tmp_path: Path) -> None:
+    names = ["red triangle", "yellow triangle"]
+    pictures = [("0.png", triangles.encode("PNG"))]
+    task = server.add_task(pictures, [{"name": name, "type": "polygon"} for name in names])
+    table = tmp_path / "labels.json"
+    table.write_text(json.dumps([{"name": names[0], "type": "mask"}, {"name": names[1]}]))
+    shapes = annotated(server, task, "--conv-mask-to-poly", labels=str(table))["shapes"]
+    assert [shape["type"] for shape in shapes] == ["polygon"] * 3
+    truths = [item for name in names for item in triangles.matching(name)]
+    assert all(max(overlap(bits(shape, (320, 240)), one.mask) for shape in shapes) > 0.7 for one in truths)
 
 
 def test_labels_are_read_or_refused_with_a_sentence(tmp_path: Path) -> None:

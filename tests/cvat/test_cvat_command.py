@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from cvat_server import CvatServer
 
+from cvat_nuclio.resume import alone
 from sam3_core.demo.scenes import Scene
 
 LABELS = [
@@ -110,4 +111,8 @@ def test_wishes_that_cannot_be_had_are_sentences(
         assert (code, out) == (2, "")
         assert sentence in err
         assert "Traceback" not in err
+    notes = tmp_path / "notes.json"
+    with alone(notes):
+        code, _, err = run(server, task, tmp_path, "--resume-file", str(notes))
+    assert (code, "another run is at work" in " ".join(err.split())) == (2, True), err
     assert server.annotations(task) == {"tags": [], "shapes": []}

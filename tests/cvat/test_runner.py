@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cvat_sdk import make_client
@@ -14,7 +16,7 @@ from cvat_server import CvatServer
 from cvat_nuclio import patience
 from cvat_nuclio.cvat_task import CvatTask
 from cvat_nuclio.labels import LabelRow, LabelType
-from cvat_nuclio.resume import Slice, alone, read_notes
+from cvat_nuclio.resume import Notes, Slice, read_notes, trace, write_notes
 from cvat_nuclio.runner import Outcome, Work, begin, fill
 from cvat_nuclio.sdk_shapes import Target
 from sam3_core import Concept, Segmenter
@@ -120,7 +122,7 @@ def test_a_crash_between_upload_and_note(server: CvatServer, work: Work, tmp_pat
 def test_a_slice_that_cvat_refuses_costs_only_the_frame_it_refuses(
     server: CvatServer, work: Work, tmp_path: Path
 ) -> None:
-    server.fail_next("/annotations", 400, times=2)
+    fail_patches(server, [(400, False)] * 2)
     outcomes = go(work, tmp_path / "notes.json")
     failed = [outcome for outcome in outcomes if outcome.problem]
     assert [outcome.frame.number for outcome in failed] == [0]
@@ -166,15 +168,6 @@ def test_clearing_happens_at_a_runs_start_and_not_when_it_goes_on(
     assert per_frame(server, work).total() == earlier
 
 
-def test_two_runs_at_once_are_one_too_many(tmp_path: Path) -> None:
-    with (
-        alone(tmp_path / "notes.json"),
-        pytest.raises(InvalidInput, match="another run"),
-        alone(tmp_path / "notes.json"),
-    ):
-        pass
-
-
 def test_a_job_takes_its_frames_and_annotations(server: CvatServer, work: Work, tmp_path: Path) -> None:
     with make_client(server.url, access_token="of-the-twin") as client:
         job = CvatTask(client, work.task.id, work.task.id)
@@ -183,3 +176,120 @@ def test_a_job_takes_its_frames_and_annotations(server: CvatServer, work: Work, 
     assert not any(outcome.problem for outcome in outcomes)
     patched = {request.path for request in server.requests if request.method == "PATCH"}
     assert patched == {f"/api/jobs/{work.task.id}/annotations/"}
+
+
+@pytest.mark.parametrize(("status", "times"), [(524, 1), (500, 3)])
+def test_an_upload_that_was_stored_under_an_error_is_not_sent_again(
+    server: CvatServer, work: Work, tmp_path: Path, status: int, times: int
+) -> None:
+    """A proxy that does not wait, and an error that follows the storing of the last try."""
+    book, left = begin(work, work.task.frames()[:2], tmp_path / "notes.json")
+    fail_patches(server, [(status, tried == times - 1) for tried in range(times)])
+    outcomes = list(fill(work, left, book, slice_frames=2))
+    found = Counter({outcome.frame.number: len(outcome.annotations) for outcome in outcomes if outcome.annotations})
+    assert not any(outcome.problem for outcome in outcomes)
+    assert per_frame(server, work) == found != Counter()
+    assert book.notes.done == {0, 1}
+
+
+def fail_patches(server: CvatServer, failures: list[tuple[int, bool]]) -> None:
+    """The next uploads fail one after the other, each with its status, before or after it was carried out."""
+    real = server._respond
+
+    def respond(method: str, target: str, headers: dict[str, str], body: Any) -> Any:
+        if method == "PATCH" and failures:
+            status, after = failures.pop(0)
+            server.fail_next("/annotations", status, after=after)
+        return real(method, target, headers, body)
+
+    server._respond = respond  # type: ignore[method-assign]
+
+
+def test_urllib3_does_not_try_uploads_again_by_itself(server: CvatServer, work: Work, tmp_path: Path) -> None:
+    server.fail_next("/data/", 503, times=1)
+    work.task.picture(work.task.frames()[0])
+    server.fail_next("/data/", 502, times=1000)
+    work.task.patience.end()
+    before = len(server.requests)
+    with pytest.raises(ServerUnavailable, match="answers 502"):
+        work.task.picture(work.task.frames()[0])
+    assert [request.status for request in server.requests[before:]].count(502) == 1
+
+
+@pytest.mark.parametrize("there", ["half of it", "drawn by hand", "all of it"])
+def test_a_slice_has_arrived_when_all_of_it_is_there_and_came_from_a_model(
+    server: CvatServer, work: Work, tmp_path: Path, there: str
+) -> None:
+    path = tmp_path / "notes.json"
+    found = [work.on(frame).annotations for frame in work.task.frames()[:2]]
+    shapes = [annotation for annotations in found for annotation in annotations]
+    traces = frozenset(trace(shape.to_dict()) for shape in shapes)
+    assert all(found)
+    write_notes(
+        path,
+        Notes(
+            server=work.task.server, task=work.task.id, plan=work.plan, pending=Slice(frames=(0, 1), traces=traces)
+        ),
+    )
+    if there == "drawn by hand":
+        for shape in shapes:
+            shape.source = "manual"
+    work.task.add(found[0] if there == "half of it" else shapes, traces)
+    book, left = begin(work, work.task.frames(), path)
+    assert (book.notes.done == {0, 1}) is (there == "all of it")
+    assert (len(left) == 4) is (there == "all of it")
+    assert book.notes.pending is None
+
+
+def test_what_cvat_refuses_is_not_pending(server: CvatServer, work: Work, tmp_path: Path) -> None:
+    book, left = begin(work, work.task.frames()[:1], tmp_path / "notes.json")
+    fail_patches(server, [(400, False)])
+    assert [bool(outcome.problem) for outcome in fill(work, left, book)] == [True]
+    notes = read_notes(tmp_path / "notes.json")
+    assert notes is not None
+    assert (notes.pending, notes.done) == (None, frozenset())
+
+
+def test_notes_of_another_task_or_of_other_options_are_not_gone_on_with(work: Work, tmp_path: Path) -> None:
+    path = tmp_path / "notes.json"
+    frames = work.task.frames()
+    begin(work, frames, path)
+    newer: Any = SimpleNamespace(info=lambda: SimpleNamespace(version="another"))
+    for other_work in (replace(work, options=replace(work.options, across_iou=0.9)), replace(work, segmenter=newer)):
+        with pytest.raises(InvalidInput, match="other options or another model"):
+            begin(other_work, frames, path)
+    notes = read_notes(path)
+    assert notes is not None
+    for other in ({"task": notes.task + 1}, {"server": "http://another"}):
+        write_notes(path, notes.changed(**other))
+        with pytest.raises(InvalidInput, match="another resume file"):
+            begin(work, frames, path, restart=True)
+
+
+def test_a_crash_before_the_clearing_is_made_good(
+    server: CvatServer, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "notes.json"
+    frames = work.task.frames()
+    go(work, tmp_path / "earlier.json")
+
+    def crash(_: CvatTask) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CvatTask, "clear", crash)
+        with pytest.raises(KeyboardInterrupt):
+            begin(work, frames, path, clear=True)
+    assert per_frame(server, work).total() > 0
+    begin(work, frames, path, clear=True)
+    assert per_frame(server, work).total() == 0
+
+
+def test_frames_in_which_nothing_is_found_are_done(work: Work, tmp_path: Path) -> None:
+    path = tmp_path / "notes.json"
+    nothing = replace(
+        work, targets=tuple(replace(t, row=replace(t.row, concept=Concept(("hexagon",)))) for t in work.targets)
+    )
+    outcomes = go(nothing, path)
+    assert [outcome.annotations for outcome in outcomes] == [()] * 6
+    assert go(nothing, path) == []
