@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,10 @@ from sam3_core.encodings import png
 from sam3_core.encodings.outlines import ring_area
 from sam3_core.encodings.polygons import Polygon, bridged, polygons
 from sam3_core.encodings.shapes import ellipse, oriented_box, visual_centre
-from sam3_core.finish import Fineness, Finish, finished
-from sam3_core.rules import Area
+from sam3_core.finish import FRAGMENT_SHARE, Fineness, Finish, finished
 
 Value = dict[str, Any]
 
-_FRAGMENT_SHARE = 0.05
 _DECIMALS = 4  # of a percent: a hundredth of a pixel at 10 000 pixels
 _DOT = 0.5  # size of a keypoint's dot, percent of the image's width; it means nothing else
 _SLACK = 0.5  # pixels that a turned shape may reach out of the image
@@ -62,23 +60,18 @@ def draw(mask: Mask, control: Control, finish: Finish) -> Iterator[Drawn]:
         (x, y) = _percent(np.array(visual_centre(finished(mask, finish))), mask.frame).tolist()
         yield Drawn({"x": x, "y": y, "width": _DOT})
     else:
-        mask = finished(mask, _without_fragments(mask, finish))
+        mask = finished(mask, finish.without_fragments(mask))
         if output is Output.ELLIPSE:
             yield Drawn(_ellipse(mask))
         else:
             yield Drawn((_oriented_rectangle(mask) if control.oriented else None) or _rectangle(mask))
 
 
-def _without_fragments(mask: Mask, finish: Finish) -> Finish:
-    """The finish that leaves fragments out, unless it says itself how large they are."""
-    return replace(finish, min_area=Area(_FRAGMENT_SHARE * mask.area)) if finish.min_area is None else finish
-
-
 def _outlines(mask: Mask, output: Output, finish: Finish) -> Iterator[Drawn]:
     """A polygon or a vector for each part, largest first."""
     if finish.fineness is Fineness.LOW:  # smooths; specks are found by ``polygons`` itself, and once is enough
         mask = finished(mask, finish)
-    least = _FRAGMENT_SHARE * mask.area if finish.min_area is None else 0.0
+    least = FRAGMENT_SHARE * mask.area if finish.min_area is None else 0.0
     for number, polygon in enumerate(polygons(mask, finish)):
         if number and _area(polygon) < least:
             return

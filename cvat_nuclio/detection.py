@@ -19,13 +19,9 @@ from cvat_nuclio.masks import flat_crop
 from sam3_core import EncodedImage, FindOptions, Instance, Mask, Rules, Segmenter
 from sam3_core.encodings.outlines import ring_area
 from sam3_core.encodings.polygons import Polygon, bridged, polygons
-from sam3_core.finish import Finish, finished
-from sam3_core.rules import Area
+from sam3_core.finish import finished
 
 Item = dict[str, Any]
-
-_FRAGMENT_SHARE = 0.05
-"""Parts below this share of an object become no polygon and widen no box, unless a least area was chosen."""
 
 _DECIMALS = 2  # of a pixel
 
@@ -98,10 +94,10 @@ def _shapes(mask: Mask, row: LabelRow) -> Iterator[Item]:
     if row.type is LabelType.TAG:
         yield {"type": "tag"}
     elif row.type is LabelType.RECTANGLE:
-        whole = finished(mask, _without_fragments(mask, row.finish)).tight()
+        whole = finished(mask, row.finish.without_fragments(mask)).tight()
         yield {"type": "rectangle", "points": [float(edge) for edge in whole.box]}
     elif row.type is LabelType.POLYGON:
-        finish = _without_fragments(mask, row.finish)
+        finish = row.finish.without_fragments(mask)
         for polygon in polygons(finished(mask, finish), finish):
             if points := _points(polygon):
                 yield {"type": "polygon", "points": points}
@@ -111,10 +107,6 @@ def _shapes(mask: Mask, row: LabelRow) -> Iterator[Item]:
         if points := _points(polygons(whole, row.finish)[0]):
             item["points"] = points
         yield item
-
-
-def _without_fragments(mask: Mask, finish: Finish) -> Finish:
-    return replace(finish, min_area=Area(_FRAGMENT_SHARE * mask.area)) if finish.min_area is None else finish
 
 
 def _points(polygon: Polygon) -> list[float]:

@@ -93,12 +93,6 @@ def duplicates(crowd: Crowd, *, iou: float, contained: float) -> Bools:
     return ~stays
 
 
-def without_duplicates(instances: Sequence[Instance], *, iou: float, contained: float) -> list[Instance]:
-    """The instances of one concept, best first, without ``duplicates``."""
-    crowd = Crowd.of(best_first(instances))
-    return list(crowd.where(~duplicates(crowd, iou=iou, contained=contained)).instances)
-
-
 def calibrated(scores: Floats, threshold: float) -> Floats:
     """Scores of one concept made comparable with those of others: its threshold becomes 0.5, 0 and 1 stay.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sam3_core.cleaning import without_specks
@@ -38,6 +38,9 @@ DEFAULT_FINENESS = Fineness.MEDIUM
 
 _FLOORS = {Fineness.LOW: 0.9, Fineness.MEDIUM: 0.98, Fineness.HIGH: 0.99}
 _SPECK_SHARES = {Fineness.LOW: 0.01, Fineness.MEDIUM: 0.002, Fineness.HIGH: 0.0}  # of the mask's pixels
+
+FRAGMENT_SHARE = 0.05
+"""See ``Finish.without_fragments``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,11 @@ class Finish(Layered):
         1 - IoU is a metric (Jaccard distance), so two steps together lose no more than the sum of both.
         """
         return (1 + self.floor) / 2 if self.fineness is Fineness.LOW else self.floor
+
+    def without_fragments(self, mask: Mask) -> Finish:
+        """For shapes of which each part would be one to delete, or would widen a box: parts of this mask below
+        ``FRAGMENT_SHARE`` of its pixels are specks too, unless ``min_area`` says itself what is one."""
+        return self if self.min_area is not None else replace(self, min_area=Area(FRAGMENT_SHARE * mask.area))
 
     def speck(self, mask: Mask) -> float:
         """Below how many pixels a part or a hole of this mask is a speck: ``min_area``, or the fineness's."""

@@ -16,7 +16,7 @@ def stage(name: str) -> Iterator[None]:
 
     Names in use: ``parse``, ``fetch``, ``decode`` (image file to the model's pixels), ``queue`` (waiting for the
     device, or for another request's work on the same image), ``vision`` (pixels to embedding), ``model`` (prompt to
-    logits), ``masks`` (logits to masks, without duplicates), ``encode`` (masks to regions).
+    logits), ``masks`` (logits to masks, without duplicates), ``encode`` (masks to what is sent).
     """
     seconds = _stages.get()
     if seconds is None:

@@ -126,7 +126,7 @@ def make_click(prompt: VisualPrompt, size: tuple[int, int], image_side: int, mas
     side, as rounded percentages give) is moved to the border; one farther out, a box without any part inside,
     and a mask of another image's size or without a pixel raise InvalidPrompt.
 
-    A mask without box and without a positive point on it, such as a finished region with one corrective click, gets
+    A mask without box and without a positive point on it, such as a finished outline with one corrective click, gets
     the point that it lacks (see ``_stand_in``).
     """
     width, height = size

@@ -15,17 +15,24 @@ from sam3_core import Box, FindOptions, Instance, Mask
 from sam3_core.dedupe import (
     Crowd,
     annotated,
+    best_first,
     calibrated,
+    duplicates,
     lookalikes,
     shared_out,
     shown,
     stretched,
-    without_duplicates,
 )
 
 BIG = (10, 10, 50, 50)
 PART = (12, 12, 30, 30)
 MARGIN = FindOptions().negative_margin
+
+
+def without_duplicates(instances: list[Instance], *, iou: float, contained: float) -> list[Instance]:
+    """The instances of one concept, best first, without ``duplicates``."""
+    crowd = Crowd.of(best_first(instances))
+    return list(crowd.where(~duplicates(crowd, iou=iou, contained=contained)).instances)
 
 
 @st.composite
