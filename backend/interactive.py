@@ -24,7 +24,8 @@ from backend.refinement import again, start_of
 from backend.regions import Picture, Region, RegionWriter, remarks_on
 from backend.stored import StoredRegions
 from backend.superseded import Newest
-from sam3_core import Concept, EncodedImage, FindOptions, Instance, OutlineOptions, Segmenter
+from sam3_core import Caller, Concept, EncodedImage, FindOptions, Instance, Lane, OutlineOptions, Segmenter
+from sam3_core.caller import CLICK
 from sam3_core.errors import Dropped, ImageUnavailable, ModelUnavailable, NotReady, Sam3Error
 from sam3_core.timing import stage
 
@@ -128,7 +129,9 @@ class Interactive:
         ]
         if not concepts:
             return found
-        results = self._segmenter.find(request.image, concepts, FindOptions(tiles=request.place.source.tiles))
+        results = self._segmenter.find(
+            request.image, concepts, FindOptions(tiles=request.place.source.tiles), caller=CLICK
+        )
         self._metrics.count_removed(results)
         for ask, result in zip(asks, results, strict=True):
             for note in result.notes:
@@ -147,7 +150,9 @@ class Interactive:
             answers = [known for known in self._memory.answers(where) if known.outline.frame == request.size]
             start = start_of(drawing, origins, answers, request.stored.of_label(target.label))
             options = OutlineOptions(candidates=ask.candidates)
-            instances = self._segmenter.outline(request.image, start.prompt, options, wanted=wanted)
+            instances = self._segmenter.outline(
+                request.image, start.prompt, options, caller=Caller(Lane.CLICK, wanted=wanted)
+            )
         if not instances:
             request.nothing.add(target.label, f"the model sees no object at {_shown(drawing)}")
             return []

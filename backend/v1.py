@@ -6,7 +6,6 @@ Described in docs/api.md and docs/openapi.yaml; the bodies are ``sam3_core.wire`
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from typing import TypeVar
 
@@ -15,8 +14,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from backend.metrics import Metrics
 from backend.settings import BackendSettings
-from sam3_core import EncodedImage, Segmenter
-from sam3_core.errors import Dropped, InvalidInput, NotReady, TooLarge, UnknownImage
+from sam3_core import EncodedImage, Lane, Segmenter
+from sam3_core.errors import InvalidInput, TooLarge, UnknownImage
 from sam3_core.timing import stage
 from sam3_core.wire.base import Body, read
 from sam3_core.wire.prompts import FindRequest, OutlineRequest, Request, WarmRequest
@@ -70,8 +69,9 @@ def make_v1(settings: BackendSettings, segmenter: Segmenter, metrics: Metrics) -
     @api.post("/find")
     def find() -> Response:
         asked, image, seen = _received(FindRequest, settings, uploads)
+        caller = asked.caller(Lane.BULK, settings.request_seconds)
         concepts, options = asked.parsed(max_megapixels=settings.max_megapixels)
-        results = segmenter.find(image, concepts, options)
+        results = segmenter.find(image, concepts, options, caller=caller)
         metrics.instances.inc(sum(len(result.instances) for result in results))
         metrics.count_removed(results)
         with stage("encode"):
@@ -79,22 +79,19 @@ def make_v1(settings: BackendSettings, segmenter: Segmenter, metrics: Metrics) -
 
     @api.post("/outline")
     def outline() -> Response:
-        deadline = time.monotonic() + settings.request_seconds
         asked, image, seen = _received(OutlineRequest, settings, uploads)
+        caller = asked.caller(Lane.CLICK, settings.request_seconds)
         prompt, options = asked.parsed(max_megapixels=settings.max_megapixels)
-        try:
-            with metrics.interactive_seconds.time():
-                instances = segmenter.outline(image, prompt, options, wanted=lambda: time.monotonic() < deadline)
-        except Dropped:
-            raise NotReady(f"others kept the model busy for {settings.request_seconds:g} s") from None
+        with metrics.interactive_seconds.time():
+            instances = segmenter.outline(image, prompt, options, caller=caller)
         metrics.instances.inc(len(instances))
         with stage("encode"):
             return _answer(OutlineAnswer.of(segmenter.info().version, seen, instances))
 
     @api.post("/warm")
     def warm() -> Response:
-        _, image, seen = _received(WarmRequest, settings, uploads)
-        segmenter.warm(image)
+        asked, image, seen = _received(WarmRequest, settings, uploads)
+        segmenter.warm(image, caller=asked.caller(Lane.BULK, settings.request_seconds))
         return _answer(WarmAnswer(model=segmenter.info().version, image=seen))
 
     return api

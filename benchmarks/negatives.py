@@ -18,6 +18,7 @@ from rich.progress import track
 from benchmarks.clicks import positive_number
 from benchmarks.table import Row, markdown
 from sam3_core import Box, Concept, ConceptResult, Exemplar, FindOptions, Instance, Mask
+from sam3_core.caller import BULK
 from sam3_core.demo.scenes import Scene, SceneObject, phrase_matches, render_scene
 from sam3_core.engine.answers import Search, answers
 from sam3_core.engine.found import found_in
@@ -76,10 +77,10 @@ def _answers(
     model: Sam3, scene: Scene, cases: Sequence[Case]
 ) -> dict[float, list[tuple[ConceptResult, ConceptResult]]]:
     """By margin, each case's answers without and with the negative; the model is asked once for all of them."""
-    vision, apart = model.embed(scene.image), Rules(threshold=0.5, overlap=True)
+    vision, apart = model.embed(scene.image, BULK), Rules(threshold=0.5, overlap=True)
     concepts = [concept for case in cases for concept in (case.plain, case.narrowed)]
     plan = make_plan(concepts, vision.size, FindOptions(apart))
-    found = [found_in(one, vision.size) for one in model.detect(vision, plan.prompts, plan.floors, plan.counts)]
+    found = [found_in(one, vision.size) for one in model.detect(vision, plan.prompts, plan.floors, plan.counts, BULK)]
     by_margin = {}
     for margin in MARGINS:
         results = answers(plan.steps, found, Search(vision.size), FindOptions(apart, negative_margin=margin))

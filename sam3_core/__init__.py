@@ -3,6 +3,7 @@
 Importing this package needs no torch; only ``sam3_core.engine`` does.
 """
 
+from sam3_core.caller import Caller, Lane
 from sam3_core.images import EncodedImage
 from sam3_core.masks import Mask
 from sam3_core.results import ConceptResult, Instance
@@ -22,12 +23,14 @@ from sam3_core.types import (
 
 __all__ = [
     "Box",
+    "Caller",
     "Concept",
     "ConceptResult",
     "EncodedImage",
     "Exemplar",
     "FindOptions",
     "Instance",
+    "Lane",
     "Mask",
     "ModelInfo",
     "ModelState",

@@ -10,6 +10,9 @@
     ├── ImageUnavailable          424  the picture could not be fetched from where it lives
     ├── ServerUnavailable         502  another server that the work needs gives no answer, or refuses
     ├── NotReady                  503  weights are still loading; carries Retry-After
+    ├── Busy                      503  too many requests wait already; carries Retry-After
+    │   ├── OutOfTime             503  the request's time was spent before its turn came
+    │   └── OutOfMemory           503  the device has no memory for it, not even in the smallest steps
     ├── Dropped                   409  a newer request took this one's place before it was worked on
     ├── Unsupported               501  this checkpoint has no such head (e.g. clicks)
     └── ModelUnavailable          503  the weights cannot be loaded; needs a human
@@ -85,6 +88,24 @@ class NotReady(Sam3Error):
     def __init__(self, message: str, *, retry_after: float = 5.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Busy(Sam3Error):
+    """There is more to do than can be done; the same request will work later."""
+
+    status = 503
+
+    def __init__(self, message: str, *, retry_after: float = 2.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OutOfTime(Busy):
+    """The request's time was spent before it was worked on."""
+
+
+class OutOfMemory(Busy):
+    """The device has no memory for this, not even in the smallest steps."""
 
 
 class Dropped(Sam3Error):

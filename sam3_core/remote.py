@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import unquote
@@ -20,9 +20,9 @@ from urllib3 import Retry
 from urllib3.exceptions import LocationParseError, NewConnectionError
 from urllib3.util import parse_url
 
+from sam3_core.caller import BULK, CLICK, Caller
 from sam3_core.errors import (
     BadSettings,
-    Dropped,
     ModelUnavailable,
     NotReady,
     Sam3Error,
@@ -39,7 +39,6 @@ from sam3_core.wire.results import Failure, FindAnswer, InfoAnswer, OutlineAnswe
 
 logger = logging.getLogger(__name__)
 
-Wanted = Callable[[], bool]
 _A = TypeVar("_A", FindAnswer, OutlineAnswer, WarmAnswer)
 _B = TypeVar("_B", bound=Answered)
 
@@ -98,13 +97,18 @@ class RemoteSegmenter:
         return self._last
 
     def find(
-        self, image: bytes | EncodedImage, concepts: Sequence[Concept], options: FindOptions | None = None
+        self,
+        image: bytes | EncodedImage,
+        concepts: Sequence[Concept],
+        options: FindOptions | None = None,
+        *,
+        caller: Caller = BULK,
     ) -> list[ConceptResult]:
         """One result per concept, in order."""
         if not concepts:
             return []
         asked = FindRequest.of(concepts, options or FindOptions())
-        return [result.result() for result in self._ask("find", image, asked, FindAnswer).results]
+        return [result.result() for result in self._ask("find", image, asked, FindAnswer, caller).results]
 
     def outline(
         self,
@@ -112,43 +116,39 @@ class RemoteSegmenter:
         prompt: VisualPrompt,
         options: OutlineOptions | None = None,
         *,
-        wanted: Wanted | None = None,
+        caller: Caller = CLICK,
     ) -> list[Instance]:
-        """Readings of one visual prompt, best first. wanted: asked each time before something is sent."""
+        """Readings of one visual prompt, best first."""
         asked = OutlineRequest.of(prompt, options or OutlineOptions())
-        return [one.instance() for one in self._ask("outline", image, asked, OutlineAnswer, wanted).instances]
+        return [one.instance() for one in self._ask("outline", image, asked, OutlineAnswer, caller).instances]
 
-    def warm(self, image: bytes | EncodedImage) -> None:
+    def warm(self, image: bytes | EncodedImage, *, caller: Caller = BULK) -> None:
         """Have the image encoded there, for all kinds of prompts."""
-        self._ask("warm", image, WarmRequest(), WarmAnswer)
+        self._ask("warm", image, WarmRequest(), WarmAnswer, caller)
 
-    def _ask(
-        self, what: str, image: bytes | EncodedImage, asked: Request, kind: type[_A], wanted: Wanted | None = None
-    ) -> _A:
+    def _ask(self, what: str, image: bytes | EncodedImage, asked: Request, kind: type[_A], caller: Caller) -> _A:
         """The answer to a request about an image: by its key, and where that is not known there, with its file."""
-        image, until = EncodedImage.of(image), time.monotonic() + self._seconds
+        image, caller = EncodedImage.of(image), caller.sooner(time.monotonic() + self._seconds)
+        asked = asked.model_copy(update={"lane": caller.lane, "seconds": max(0.1, caller.seconds_left)})
         key = self._known_as(image.key)
         try:
             if key is None:
                 raise UnknownImage("this name of the image cannot be known there")
             by_key = asked.model_copy(update={"image": WireImage(key=key)})
-            answer = self._insist(what, by_key.text(), None, until, wanted)
+            answer = self._insist(what, by_key.text(), None, caller)
         except UnknownImage:
-            answer = self._insist(what, asked.text(), image.data, until, wanted)
+            answer = self._insist(what, asked.text(), image.data, caller)
         read = _read(kind, answer, self._url)
         self._remember(image.key, read.image.key)
         return read
 
-    def _insist(
-        self, what: str, body: bytes, file: bytes | None, until: float, wanted: Wanted | None
-    ) -> requests.Response:
+    def _insist(self, what: str, body: bytes, file: bytes | None, caller: Caller) -> requests.Response:
         """Send it, and again where the server was too busy to begin and says when, while there is time."""
         while True:
-            if wanted is not None and not wanted():
-                raise Dropped("nobody waits for this answer any more")
-            answer = self._send("POST", what, body, file, until - time.monotonic())
+            caller.check()
+            answer = self._send("POST", what, body, file, caller.seconds_left)
             pause = _retry_after(answer)
-            if answer.status_code not in _REFUSED or pause is None or time.monotonic() + pause >= until:
+            if answer.status_code not in _REFUSED or pause is None or pause >= caller.seconds_left:
                 return _checked(answer, self._url)
             logger.info("%s is busy; again in %g s", self._url, pause)
             time.sleep(pause)

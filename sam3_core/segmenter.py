@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+from sam3_core.caller import Caller
 from sam3_core.images import EncodedImage
 from sam3_core.results import ConceptResult, Instance
 from sam3_core.types import Concept, FindOptions, ModelInfo, OutlineOptions, VisualPrompt
@@ -20,6 +21,11 @@ class Segmenter(Protocol):
     ``find``, ``outline`` and ``warm`` wait for weights that are still loading, for a bounded time, then raise
     NotReady; they raise ModelUnavailable when loading failed, BrokenImage or TooLarge for a bad picture,
     InvalidPrompt for a prompt that names nothing in it.
+
+    ``caller`` says in which lane the work waits for the device, how long and for whom; without one ``outline`` waits
+    among the clicks, the others with the bulk, for as long as it takes. Raises Busy at once when too many wait
+    already, OutOfTime or Dropped when the time is spent or nobody waits any more by the time of a turn, OutOfMemory
+    for what the device cannot hold.
     """
 
     def info(self) -> ModelInfo:
@@ -27,7 +33,12 @@ class Segmenter(Protocol):
         ...
 
     def find(
-        self, image: bytes | EncodedImage, concepts: Sequence[Concept], options: FindOptions = ...
+        self,
+        image: bytes | EncodedImage,
+        concepts: Sequence[Concept],
+        options: FindOptions = ...,
+        *,
+        caller: Caller = ...,
     ) -> list[ConceptResult]:
         """One result per concept, in order. An image with no match is a result with a reason, not an error."""
         ...
@@ -38,15 +49,11 @@ class Segmenter(Protocol):
         prompt: VisualPrompt,
         options: OutlineOptions = ...,
         *,
-        wanted: Callable[[], bool] | None = ...,
+        caller: Caller = ...,
     ) -> list[Instance]:
-        """Readings of one visual prompt, best first; empty when the model sees no object there.
-
-        wanted: asked, from any thread, each time before the work goes to the device; once it says no, Dropped is
-        raised instead.
-        """
+        """Readings of one visual prompt, best first; empty when the model sees no object there."""
         ...
 
-    def warm(self, image: bytes | EncodedImage) -> None:
+    def warm(self, image: bytes | EncodedImage, *, caller: Caller = ...) -> None:
         """Encode the image now, for all kinds of prompts, so that the first one is answered like a later one."""
         ...

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sam3_core.errors import InvalidPrompt
+from sam3_core.load import IDLE, Load
 from sam3_core.masks import Mask
 from sam3_core.rules import OPEN_RULES, Rules, Tiling, check_share
 
@@ -194,7 +195,7 @@ class ModelInfo:
 
     problem: one sentence on what a person must do; empty unless FAILED.
     can_outline: False for checkpoints without the tracker half (no clicks).
-    cache: how the embedding cache stands at this moment.
+    cache, load: how the embedding cache stands at this moment, and how busy the device is.
     """
 
     version: str
@@ -204,6 +205,7 @@ class ModelInfo:
     problem: str = ""
     can_outline: bool = True
     cache: CacheInfo = CacheInfo()
+    load: Load = IDLE
 
 
 def _cleaned(phrases: Iterable[str]) -> tuple[str, ...]:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
+from sam3_core.caller import BULK, CLICK, Caller
 from sam3_core.engine.answers import Search, answers, outlines
 from sam3_core.engine.embeddings import Embedding, EmbeddingCache
 from sam3_core.engine.found import Found, found_in
 from sam3_core.engine.plan import Plan, make_plan
 from sam3_core.engine.seams import merged
 from sam3_core.engine.tiles import Tile, prompts_in, tiles_of
-from sam3_core.engine.turns import Wanted, check_wanted
 from sam3_core.engine.weights import DEMO, find_weights, version_of
 from sam3_core.errors import ModelUnavailable, NotReady
 from sam3_core.images import EncodedImage, Pixels, decode
@@ -88,7 +88,12 @@ class LocalSegmenter:
         self._ready(timeout)
 
     def find(
-        self, image: bytes | EncodedImage, concepts: Sequence[Concept], options: FindOptions | None = None
+        self,
+        image: bytes | EncodedImage,
+        concepts: Sequence[Concept],
+        options: FindOptions | None = None,
+        *,
+        caller: Caller = BULK,
     ) -> list[ConceptResult]:
         """One result per concept, in order; the image is encoded once, every different phrase asked once."""
         if not concepts:
@@ -96,12 +101,12 @@ class LocalSegmenter:
         loaded = self._ready(self._settings.load_wait)
         image, options = EncodedImage.of(image), (options or FindOptions()).over(self._defaults)
         pixels = cache(partial(self._pixels, image))  # decoded once, for the whole and for its tiles
-        vision = self._vision(loaded, image, pixels=pixels)
+        vision = self._vision(loaded, image, caller, pixels)
         plan = make_plan(concepts, vision.size, options, loaded.words)
         tiles = tiles_of(vision.size, loaded.model.side, options.tiles or Tiling.OFF, self._settings.max_tiles)
-        found = self._search(loaded, vision, plan)
+        found = self._search(loaded, vision, plan, caller)
         if tiles:
-            found = self._search_tiles(loaded, pixels(), plan, found, tiles)
+            found = self._search_tiles(loaded, pixels(), plan, found, tiles, caller)
         with stage("masks"):
             return answers(plan.steps, found, Search(vision.size, len(tiles), loaded.model.side), options)
 
@@ -111,29 +116,35 @@ class LocalSegmenter:
         prompt: VisualPrompt,
         options: OutlineOptions | None = None,
         *,
-        wanted: Wanted | None = None,
+        caller: Caller = CLICK,
     ) -> list[Instance]:
         """Readings of one visual prompt, best first by predicted IoU, without empty ones and near copies of better
         ones; none where the model sees no object."""
         loaded = self._ready(self._settings.load_wait)
         most = (options or OutlineOptions()).candidates
         loaded.model.require_clicks()
-        maps = self._click_maps(loaded, EncodedImage.of(image), wanted)
-        readings = loaded.model.trace(maps, prompt, several=most > 1, wanted=wanted)
+        maps = self._click_maps(loaded, EncodedImage.of(image), caller)
+        readings = loaded.model.trace(maps, prompt, several=most > 1, caller=caller)
         if readings.presence < OBJECT_FLOOR:
             logger.info("nothing at the prompt: object probability %.2f, least %.2f", readings.presence, OBJECT_FLOOR)
             return []
         with stage("masks"):
             return outlines(readings, maps.size, most)
 
-    def _search(self, loaded: _Loaded, view: Embedding, plan: Plan) -> list[Found]:
+    def _search(self, loaded: _Loaded, view: Embedding, plan: Plan, caller: Caller) -> list[Found]:
         """What each prompt finds in one view of an image."""
-        detections = loaded.model.detect(view, plan.prompts, plan.floors, plan.counts)
+        detections = loaded.model.detect(view, plan.prompts, plan.floors, plan.counts, caller)
         with stage("masks"):
             return [found_in(detection, view.size) for detection in detections]
 
     def _search_tiles(
-        self, loaded: _Loaded, pixels: Pixels, plan: Plan, whole: Sequence[Found], tiles: Sequence[Tile]
+        self,
+        loaded: _Loaded,
+        pixels: Pixels,
+        plan: Plan,
+        whole: Sequence[Found],
+        tiles: Sequence[Tile],
+        caller: Caller,
     ) -> list[Found]:
         """What each prompt found in the whole image, and finds in tiles of it.
 
@@ -152,18 +163,18 @@ class LocalSegmenter:
                 tuple(plan.counts[i] for i in asked),
                 steps=(),
             )
-            view = loaded.model.embed(pixels[tile.y0 : tile.y1, tile.x0 : tile.x1])
-            for i, found in zip(asked, self._search(loaded, view, part), strict=True):
+            view = loaded.model.embed(pixels[tile.y0 : tile.y1, tile.x0 : tile.x1], caller)
+            for i, found in zip(asked, self._search(loaded, view, part, caller), strict=True):
                 views[i].append((tile, found))
         with stage("masks"):
             return [merged(one, seen, size) for one, seen in zip(whole, views, strict=True)]
 
-    def warm(self, image: bytes | EncodedImage) -> None:
+    def warm(self, image: bytes | EncodedImage, *, caller: Caller = BULK) -> None:
         """Encode the image for concepts and, where the checkpoint takes any, for clicks."""
         loaded, image = self._ready(self._settings.load_wait), EncodedImage.of(image)
-        self._vision(loaded, image)
+        self._vision(loaded, image, caller)
         if loaded.model.clicks is not None:
-            self._click_maps(loaded, image)
+            self._click_maps(loaded, image, caller)
 
     def close(self) -> None:
         """Forget the weights and the embeddings; later calls raise ModelUnavailable. May be called twice."""
@@ -183,14 +194,14 @@ class LocalSegmenter:
         self,
         loaded: _Loaded,
         image: EncodedImage,
-        wanted: Wanted | None = None,
+        caller: Caller,
         pixels: Callable[[], Pixels] | None = None,
     ) -> Embedding:
         """pixels: what decodes the image, where the caller has more use for them."""
 
         def compute() -> Embedding:
-            check_wanted(wanted)
-            return loaded.model.embed(pixels() if pixels else self._pixels(image), wanted)
+            caller.check()
+            return loaded.model.embed(pixels() if pixels else self._pixels(image), caller)
 
         return loaded.cache.get((image.key, "vision"), compute)
 
@@ -198,9 +209,9 @@ class LocalSegmenter:
         with stage("decode"):
             return decode(image.data, max_megapixels=self._settings.max_megapixels)
 
-    def _click_maps(self, loaded: _Loaded, image: EncodedImage, wanted: Wanted | None = None) -> Embedding:
+    def _click_maps(self, loaded: _Loaded, image: EncodedImage, caller: Caller) -> Embedding:
         def compute() -> Embedding:
-            return loaded.model.click_maps(self._vision(loaded, image, wanted), wanted)
+            return loaded.model.click_maps(self._vision(loaded, image, caller), caller)
 
         return loaded.cache.get((image.key, "clicks"), compute)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sam3_core.errors import Dropped
+from sam3_core.caller import Caller
 from sam3_core.timing import stage
-
-Wanted = Callable[[], bool]
 
 
 class Turns:
@@ -19,18 +17,12 @@ class Turns:
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self, wanted: Wanted | None = None) -> Iterator[None]:
-        """The device to oneself. Raises Dropped when the turn comes and ``wanted`` says no by then."""
+    def turn(self, caller: Caller) -> Iterator[None]:
+        """The device to oneself. Raises as ``caller.check`` when the turn comes."""
         with stage("queue"):
             self._lock.acquire()
         try:
-            check_wanted(wanted)
+            caller.check()
             yield
         finally:
             self._lock.release()
-
-
-def check_wanted(wanted: Wanted | None) -> None:
-    """Raises Dropped when nobody waits for the answer any more."""
-    if wanted is not None and not wanted():
-        raise Dropped("a newer request took the place of this one")

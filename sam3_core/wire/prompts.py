@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
+from sam3_core.caller import Caller, Lane
 from sam3_core.errors import InvalidInput, TooLarge
 from sam3_core.masks import Mask
 from sam3_core.rules import Tiling
@@ -33,9 +34,19 @@ class WireImage(Body):
 
 
 class Request(Body):
-    """What every request has. image: left out where the file comes along."""
+    """What every request has.
+
+    image: left out where the file comes along. lane: in which the work waits for the device; by itself an outline
+    waits among the clicks, the others with the bulk. seconds: how long its sender waits for the answer, at most.
+    """
 
     image: WireImage | None = None
+    lane: Lane | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+
+    def caller(self, usual: Lane, most: float) -> Caller:
+        """Who waits: in the lane, unless the request names one, and for ``most`` seconds at most."""
+        return Caller.within(min(most, self.seconds or most), self.lane or usual)
 
 
 class WarmRequest(Request):

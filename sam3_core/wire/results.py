@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field
 
 from sam3_core import errors
-from sam3_core.errors import NotReady, Sam3Error
+from sam3_core.errors import Sam3Error
 from sam3_core.images import EncodedImage
 from sam3_core.results import ConceptResult, Instance, Removal
 from sam3_core.types import CacheInfo, CacheTier, ModelInfo, ModelState
@@ -202,9 +202,11 @@ class Failure(Answered):
     def exception(self, retry_after: float | None) -> Sam3Error | None:
         """The error as the server raised it; None where it does not say which. retry_after: seconds, as it said."""
         raised = _KINDS.get(self.kind)
-        if raised is NotReady:
-            return NotReady(self.error) if retry_after is None else NotReady(self.error, retry_after=retry_after)
-        return raised(self.error) if raised else None
+        if raised is None:
+            return None
+        error = raised(self.error)
+        error.retry_after = error.retry_after if retry_after is None else retry_after
+        return error
 
 
 def kind_of(error: Sam3Error) -> str:

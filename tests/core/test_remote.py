@@ -32,6 +32,7 @@ from sam3_core import (
     Segmenter,
     VisualPrompt,
 )
+from sam3_core.caller import Caller
 from sam3_core.demo.scenes import Scene
 from sam3_core.engine import LocalSegmenter
 from sam3_core.errors import (
@@ -316,11 +317,11 @@ def test_what_is_not_wanted_is_not_sent(far: RemoteSegmenter, wire: list[Any], s
     prompt = VisualPrompt(box=Box(10, 10, 90, 90))
     wire.clear()
     with pytest.raises(Dropped):
-        far.outline(data, prompt, wanted=lambda: False)
+        far.outline(data, prompt, caller=Caller(wanted=lambda: False))
     assert wire == []
     asked = iter([True, False])
     with pytest.raises(Dropped):
-        far.outline(data, prompt, wanted=lambda: next(asked))
+        far.outline(data, prompt, caller=Caller(wanted=lambda: next(asked)))
     assert [kind for _, kind, _ in wire] == ["application/json"]
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from tiny_sam3 import IMAGE, PATCH, png, save_state
 
+from sam3_core.caller import BULK, Caller
 from sam3_core.engine import LocalSegmenter, local
 from sam3_core.engine.model import Sam3
 from sam3_core.errors import (
@@ -277,7 +278,7 @@ class Asked:
 
 def test_wanted_is_asked_before_each_piece_of_work(segmenter: LocalSegmenter, calls: Counter[str]) -> None:
     wanted = Asked(99, calls)
-    segmenter.outline(png(), CLICK, wanted=wanted)
+    segmenter.outline(png(), CLICK, caller=Caller(wanted=wanted))
     assert wanted.seen == [
         {},
         {"decode": 1},
@@ -285,7 +286,7 @@ def test_wanted_is_asked_before_each_piece_of_work(segmenter: LocalSegmenter, ca
         {"decode": 1, "vision": 1, "neck": 1},
     ]
     again = Asked(99, Counter())
-    segmenter.outline(png(), CLICK, wanted=again)
+    segmenter.outline(png(), CLICK, caller=Caller(wanted=again))
     assert len(again.seen) == 1
 
 
@@ -293,7 +294,7 @@ def test_wanted_is_asked_before_each_piece_of_work(segmenter: LocalSegmenter, ca
 def test_what_is_not_wanted_is_dropped_at_once(segmenter: LocalSegmenter, calls: Counter[str], yes: int) -> None:
     wanted = Asked(yes, calls)
     with pytest.raises(Dropped):
-        segmenter.outline(png(), CLICK, wanted=wanted)
+        segmenter.outline(png(), CLICK, caller=Caller(wanted=wanted))
     assert sum(calls.values()) == yes  # decode, vision, neck: one more each time, and the decoder never
     assert calls["click"] == 0
     assert segmenter.outline(png(), CLICK)  # and nothing is stuck
@@ -310,8 +311,8 @@ def test_a_click_that_waited_for_the_device_is_dropped_when_its_turn_comes(
         asked.append(True)
         return False
 
-    with ThreadPoolExecutor(1) as pool, segmenter._ready(None).model._turns.turn():
-        click = pool.submit(segmenter.outline, png(), CLICK, wanted=superseded)
+    with ThreadPoolExecutor(1) as pool, segmenter._ready(None).model._turns.turn(BULK):
+        click = pool.submit(segmenter.outline, png(), CLICK, caller=Caller(wanted=superseded))
         time.sleep(0.05)
         assert asked == []  # the question comes with the turn
     with pytest.raises(Dropped):
@@ -326,11 +327,13 @@ def test_a_newer_click_survives_the_drop_of_the_one_it_waits_for(
     """The older click holds the single flight of a new image; its drop must not reach the click that replaced it."""
     newer_came = threading.Event()
     with ThreadPoolExecutor(2) as pool:
-        with segmenter._ready(None).model._turns.turn():
-            older = pool.submit(segmenter.outline, png(), CLICK, wanted=lambda: not newer_came.is_set())
+        with segmenter._ready(None).model._turns.turn(BULK):
+            older = pool.submit(
+                segmenter.outline, png(), CLICK, caller=Caller(wanted=lambda: not newer_came.is_set())
+            )
             while not calls["decode"]:
                 time.sleep(0.001)
-            newer = pool.submit(segmenter.outline, png(), CLICK, wanted=lambda: True)
+            newer = pool.submit(segmenter.outline, png(), CLICK, caller=Caller(wanted=lambda: True))
             newer_came.set()
         with pytest.raises(Dropped):
             older.result(30)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam3_core.caller import Caller
 from sam3_core.engine import LocalSegmenter, local
 from sam3_core.images import EncodedImage
 from sam3_core.masks import Mask
@@ -96,7 +97,7 @@ def test_a_repeat_click_costs_its_mask(
     }[kind]
     options = OutlineOptions(candidates=3 if kind == "three readings" else 1)
     tracemalloc.start()
-    answer = demo.outline(data, prompt, options, wanted=lambda: True)
+    answer = demo.outline(data, prompt, options, caller=Caller(wanted=lambda: True))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert work == {}
