@@ -18,17 +18,15 @@ from rich.progress import track
 from benchmarks.clicks import positive_number
 from benchmarks.table import Row, markdown
 from sam3_core import Box, Concept, ConceptResult, Exemplar, FindOptions, Instance, Mask
-from sam3_core.caller import BULK
 from sam3_core.demo.scenes import Scene, SceneObject, phrase_matches, render_scene
 from sam3_core.engine.answers import Search, answers
 from sam3_core.engine.found import found_in
 from sam3_core.engine.model import Sam3
-from sam3_core.engine.plan import make_plan
+from sam3_core.engine.plan import Question, make_plan
 from sam3_core.engine.weights import DEMO, find_weights
 from sam3_core.rules import Rules
 
 FIRST_SEED = 9_000_000
-PROMPT_BYTES = 2**28
 MARGINS = (0.0, 0.1, 0.2, FindOptions().negative_margin, 0.3, 0.5)
 
 
@@ -60,7 +58,7 @@ def measure(seeds: Sequence[int]) -> list[Row]:
     gone: of the unwanted objects found without the negative, those not found with it. stay: of the wanted objects
     found without it, those still found. F1: of all answers against what is wanted, without and with the negative.
     """
-    model = Sam3.load(find_weights(DEMO), "cpu", "float32", PROMPT_BYTES)
+    model = Sam3.load(find_weights(DEMO), "cpu", "float32")
     counts: dict[tuple[str, float], Counter[str]] = {}
     for seed in track(seeds, description="scenes"):
         scene = render_scene(seed, objects=(4, 9), long_side=(300, 700))
@@ -77,10 +75,11 @@ def _answers(
     model: Sam3, scene: Scene, cases: Sequence[Case]
 ) -> dict[float, list[tuple[ConceptResult, ConceptResult]]]:
     """By margin, each case's answers without and with the negative; the model is asked once for all of them."""
-    vision, apart = model.embed(scene.image, BULK), Rules(threshold=0.5, overlap=True)
+    vision, apart = model.embed([scene.image])[0], Rules(threshold=0.5, overlap=True)
     concepts = [concept for case in cases for concept in (case.plain, case.narrowed)]
     plan = make_plan(concepts, vision.size, FindOptions(apart))
-    found = [found_in(one, vision.size) for one in model.detect(vision, plan.prompts, plan.floors, plan.counts, BULK)]
+    asked = [Question(vision, *one) for one in zip(plan.prompts, plan.floors, plan.counts, strict=True)]
+    found = [found_in(one, vision.size) for one in model.detect(asked)]
     by_margin = {}
     for margin in MARGINS:
         results = answers(plan.steps, found, Search(vision.size), FindOptions(apart, negative_margin=margin))

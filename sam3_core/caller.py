@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Protocol
 
 from sam3_core.errors import Dropped, OutOfTime
 
@@ -16,6 +17,24 @@ class Lane(StrEnum):
 
     CLICK = "click"
     BULK = "bulk"
+
+
+class Waits(Protocol):
+    """What a line needs to know of those who stand in it."""
+
+    @property
+    def lane(self) -> Lane:
+        """It may become a quicker one while they wait."""
+        ...
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the answer is of no use; may be infinite."""
+        ...
+
+    def check(self) -> None:
+        """Raises Dropped or OutOfTime when nobody waits any more."""
+        ...
 
 
 def _always() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 import requests
 from pydantic import ValidationError
 from requests.adapters import HTTPAdapter
-from requests.auth import HTTPBasicAuth
+from requests.auth import AuthBase, HTTPBasicAuth
 from requests.exceptions import ProxyError, SSLError
 from urllib3 import Retry
 from urllib3.exceptions import LocationParseError, NewConnectionError
@@ -52,10 +53,15 @@ _CONNECTIONS = 64
 _MOST_KEYS = 10_000
 _REFUSED = {429, 503}  # with a Retry-After: before any work was done
 _BUSY = {429, 502, 503, 504}
+_PORTS = {"http": 80, "https": 443}
 
 _IDLE = 4.0
 """Seconds. Our server closes idle connections after five; a request that meets the end of its connection cannot be
 told from one whose answer was lost."""
+
+
+class Lost(NotReady):
+    """No answer came, and nobody knows whether the server works on the request."""
 
 
 class RemoteSegmenter:
@@ -70,18 +76,31 @@ class RemoteSegmenter:
     """
 
     def __init__(
-        self, url: str, *, user: str | None = None, password: str | None = None, seconds: float = 90.0
+        self,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        seconds: float = 90.0,
+        insist: bool = True,
     ) -> None:
         """url: of the server, as ``http://gpu:9090``; a path before ``/v1`` may follow. user, password: where the
-        server asks for them (basic auth); they may stand in the address too. seconds: for one call.
+        server asks for them (basic auth); they may stand in the address too. token: sent as a bearer's instead.
+        seconds: for one call. insist: whether what a busy server refused is sent again.
 
         Raises BadSettings for what is no such address.
         """
         self._url, login = _base(url)
         if user is None and login is not None:
             user, _, password = (unquote(part) for part in login.partition(":"))
-        self._login = None if user is None else HTTPBasicAuth(user.encode(), (password or "").encode())
+        self._login: AuthBase | None = (
+            None if user is None else HTTPBasicAuth(user.encode(), (password or "").encode())
+        )
+        if token:
+            self._login = _Bearer(token)
         self._seconds = seconds
+        self._insists = insist
         self._lock = threading.Lock()
         self._session, self._used = self._connect(), time.monotonic()
         self._keys: OrderedDict[str, str] = OrderedDict()  # ours to the server's, where they differ
@@ -126,6 +145,23 @@ class RemoteSegmenter:
         """Have the image encoded there, for all kinds of prompts."""
         self._ask("warm", image, WarmRequest(), WarmAnswer, caller)
 
+    @property
+    def url(self) -> str:
+        """The server's address, without a login."""
+        return self._url
+
+    def gone(self) -> bool:
+        """Whether nothing listens at the address any more, so that whatever was sent there has ended with it."""
+        parts = parse_url(self._url)
+        address = (parts.host, parts.port or _PORTS[parts.scheme or "http"])
+        try:
+            socket.create_connection(address, _CONNECT_SECONDS).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def _ask(self, what: str, image: bytes | EncodedImage, asked: Request, kind: type[_A], caller: Caller) -> _A:
         """The answer to a request about an image: by its key, and where that is not known there, with its file."""
         image, caller = EncodedImage.of(image), caller.sooner(time.monotonic() + self._seconds)
@@ -148,7 +184,8 @@ class RemoteSegmenter:
             caller.check()
             answer = self._send("POST", what, body, file, caller.seconds_left)
             pause = _retry_after(answer)
-            if answer.status_code not in _REFUSED or pause is None or pause >= caller.seconds_left:
+            again = self._insists and answer.status_code in _REFUSED
+            if not again or pause is None or pause >= caller.seconds_left:
                 return _checked(answer, self._url)
             logger.info("%s is busy; again in %g s", self._url, pause)
             time.sleep(pause)
@@ -173,7 +210,7 @@ class RemoteSegmenter:
                 allow_redirects=False,
             )
         except requests.ReadTimeout:
-            raise NotReady(f"{self._url} did not answer within {max(seconds, 0.1):.0f} s") from None
+            raise Lost(f"{self._url} did not answer within {max(seconds, 0.1):.0f} s") from None
         except requests.RequestException as error:
             raise _unsent_or_lost(error, self._url) from error
 
@@ -211,6 +248,15 @@ class RemoteSegmenter:
                 self._keys.popitem(last=False)
 
 
+class _Bearer(AuthBase):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
 def _base(url: str) -> tuple[str, str | None]:
     """The address without a login and a last slash, and the login. Raises BadSettings, which does not show it."""
     try:
@@ -241,8 +287,10 @@ def _checked(answer: requests.Response, url: str) -> requests.Response:
         raise Unauthorized(said)
     if status == TooLarge.status:
         raise TooLarge(said)
+    if status in _REFUSED and pause is not None:
+        raise NotReady(said, retry_after=pause)
     if status in _BUSY:
-        raise NotReady(said) if pause is None else NotReady(said, retry_after=pause)
+        raise Lost(said)
     if status == Sam3Error.status:
         raise Sam3Error(said)
     raise ModelUnavailable(f"{said}; is it a sam3-prelabel server of this version?")
@@ -266,7 +314,7 @@ def _unsent_or_lost(error: requests.RequestException, url: str) -> Sam3Error:
     if unsent or isinstance(reason, NewConnectionError):
         why = str(reason or error).rpartition("] ")[2].rpartition(": ")[2]
         return ModelUnavailable(f"cannot reach the SAM 3 server at {url}: {why}")
-    return NotReady(f"the connection to {url} broke before its answer was there")
+    return Lost(f"the connection to {url} broke before its answer was there")
 
 
 def _retry_after(answer: requests.Response) -> float | None:

@@ -29,6 +29,13 @@ def stage(name: str) -> Iterator[None]:
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
 
 
+def spent(name: str, seconds: float) -> None:
+    """Count seconds that passed for this request in another thread as the stage's."""
+    collected_so_far = _stages.get()
+    if collected_so_far is not None:
+        collected_so_far[name] = collected_so_far.get(name, 0.0) + seconds
+
+
 @contextmanager
 def collected() -> Iterator[dict[str, float]]:
     """Seconds by stage of the block, in this thread (or asyncio task), in the order in which the stages began."""

@@ -193,7 +193,7 @@ class CacheInfo:
 class ModelInfo:
     """What a segmenter runs. ``version`` names the weights, is known before they are loaded and never changes.
 
-    problem: one sentence on what a person must do; empty unless FAILED.
+    problem: one sentence on what a person must do; empty unless FAILED, or one of several replicas is.
     can_outline: False for checkpoints without the tracker half (no clicks).
     cache, load: how the embedding cache stands at this moment, and how busy the device is.
     """

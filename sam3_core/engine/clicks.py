@@ -59,7 +59,7 @@ class Readings:
 
 
 class ClickHead:
-    """The tracker's prompt encoder and mask decoder. Not for concurrent use: the caller holds the model's lock."""
+    """The tracker's prompt encoder and mask decoder. For the device's thread alone."""
 
     def __init__(self, video: Sam3VideoModel) -> None:
         self._video = video

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam3Config, Sam3Model
 
-from sam3_core.engine.plan import Prompt
+from sam3_core.engine.embeddings import Embedding
+from sam3_core.engine.plan import Prompt, Question
 from sam3_core.engine.text import TextFeatures
 
 Floats = NDArray[np.float32]
@@ -40,11 +41,20 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Maps:
-    """Neck outputs of one image that the detector uses: ``(1, C, h, w)`` each, fine to coarse, and the coarsest's
+    """Neck outputs of I images that the detector uses: ``(I, C, h, w)`` each, fine to coarse, and the coarsest's
     position code."""
 
     features: tuple[torch.Tensor, ...]
     position: torch.Tensor
+
+    def of(self, images: torch.Tensor) -> _Maps:
+        """Those of so many rows, by the ``(K,)`` number of each row's image; without a copy where there is one image
+        alone."""
+        if len(self.position) == 1:
+            rows = len(images)
+            expanded = tuple(level.expand(rows, -1, -1, -1) for level in self.features)
+            return _Maps(expanded, self.position.expand(rows, -1, -1, -1))
+        return _Maps(tuple(level[images] for level in self.features), self.position[images])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,40 +70,44 @@ class _Decoded:
 
 
 class ConceptHead:
-    """The detector's prompt side. Not for concurrent use: the caller holds the model's lock."""
+    """The detector's prompt side. For the device's thread alone."""
 
-    def __init__(self, detector: Sam3Model, text: TextFeatures, prompt_bytes: int) -> None:
+    def __init__(self, detector: Sam3Model, text: TextFeatures) -> None:
         self._detector = detector
         self._text = text
         config = detector.config.vision_config.backbone_config
         self._side = int(config.image_size) // int(config.patch_size)
-        element = torch.finfo(detector.dtype).bits // 8
-        self.batch = max(1, prompt_bytes // (elements_per_prompt(detector.config) * element))
+        self._latest: tuple[tuple[Embedding, ...], _Maps] | None = None
 
-    def detect(
-        self, hidden: torch.Tensor, prompts: Sequence[Prompt], floors: Sequence[float], counts: Sequence[int]
-    ) -> list[Detection]:
-        """One Detection per prompt, in order.
+    def detect(self, questions: Sequence[Question]) -> list[Detection]:
+        """One Detection per question, in order; all in one pass."""
+        views = tuple(dict.fromkeys(question.view for question in questions))
+        images = torch.tensor([views.index(question.view) for question in questions])
+        maps = self._maps(views)
+        images = images.to(maps.position.device)
+        decoded = self._decode(maps, images, [question.prompt for question in questions])
+        return self._judge(maps, images, decoded, questions)
 
-        hidden: ``(1, N, C)``, the vision encoder's last hidden state of the image.
-        floors: least score per prompt for a query to get a mask. counts: so many best ones get one in any case.
-        """
-        maps = self._maps(hidden)
-        found: list[Detection] = []
-        for start in range(0, len(prompts), self.batch):
-            batch = slice(start, start + self.batch)
-            found += self._judge(maps, self._decode(maps, prompts[batch]), floors[batch], counts[batch])
-        return found
+    def forget(self) -> None:
+        """Give back the memory of the latest images' maps."""
+        self._latest = None
 
-    def _maps(self, hidden: torch.Tensor) -> _Maps:
-        spatial = hidden.view(1, self._side, self._side, -1).permute(0, 3, 1, 2)
+    def _maps(self, views: tuple[Embedding, ...]) -> _Maps:
+        """Those of the latest images are kept: what does not fit into one pass asks about the same ones again."""
+        if self._latest is not None and self._latest[0] == views:
+            return self._latest[1]
+        self._latest = None
+        hidden = torch.cat([view.tensors[0] for view in views]) if len(views) > 1 else views[0].tensors[0]
+        spatial = hidden.view(len(views), self._side, self._side, -1).permute(0, 3, 1, 2)
         features, positions = self._detector.vision_encoder.neck(spatial)
         # The neck has a fourth, coarser level that the detector leaves out; with it the masks come out empty.
-        return _Maps(features[:-1], positions[-2])
+        maps = _Maps(features[:-1], positions[-2])
+        self._latest = (views, maps)
+        return maps
 
-    def _decode(self, maps: _Maps, prompts: Sequence[Prompt]) -> _Decoded:
-        count = len(prompts)
-        coarse, position = maps.features[-1].expand(count, -1, -1, -1), maps.position.expand(count, -1, -1, -1)
+    def _decode(self, maps: _Maps, images: torch.Tensor, prompts: Sequence[Prompt]) -> _Decoded:
+        coarsest = _Maps(maps.features[-1:], maps.position).of(images)
+        coarse, position = coarsest.features[0], coarsest.position
         tokens, mask = self._prompt_tokens(coarse, position, prompts)
         detector = self._detector
         encoded = detector.detr_encoder(
@@ -137,22 +151,24 @@ class ConceptHead:
         return tokens, torch.cat([text_mask, geometry.attention_mask], dim=1)
 
     def _judge(
-        self, maps: _Maps, decoded: _Decoded, floors: Sequence[float], counts: Sequence[int]
+        self, maps: _Maps, images: torch.Tensor, decoded: _Decoded, questions: Sequence[Question]
     ) -> list[Detection]:
         scores, order = decoded.scores.sort(dim=1, descending=True, stable=True)
         ranked = scores.cpu().numpy()
         kept = [
-            min(max(int(np.count_nonzero(row >= np.float32(floor))), count), row.size)
-            for row, floor, count in zip(ranked, floors, counts, strict=True)
+            min(max(int(np.count_nonzero(row >= np.float32(question.floor))), question.count), row.size)
+            for row, question in zip(ranked, questions, strict=True)
         ]
-        masks = self._masks(maps, decoded, order, kept)
+        masks = self._masks(maps, images, decoded, order, kept)
         presence = decoded.presence.tolist()
         return [
             Detection(presence[row], ranked[row, :count], masks[row], ranked[row, count:])
             for row, count in enumerate(kept)
         ]
 
-    def _masks(self, maps: _Maps, decoded: _Decoded, order: torch.Tensor, counts: Sequence[int]) -> list[Floats]:
+    def _masks(
+        self, maps: _Maps, images: torch.Tensor, decoded: _Decoded, order: torch.Tensor, counts: Sequence[int]
+    ) -> list[Floats]:
         """Mask logits ``(count, h, w)`` of each row's best queries; the mask head sees only rows that have any."""
         height, width = maps.features[0].shape[-2:]
         masks: list[Floats] = [np.zeros((0, height, width), dtype=np.float32) for _ in counts]
@@ -164,7 +180,7 @@ class ConceptHead:
         queries = decoded.queries[kept[:, None], best]
         output = self._detector.mask_decoder(
             decoder_queries=queries,
-            backbone_features=[level.expand(len(rows), -1, -1, -1) for level in maps.features],
+            backbone_features=list(maps.of(images[kept]).features),
             encoder_hidden_states=decoded.image[kept],
             prompt_features=decoded.tokens[kept],
             prompt_mask=decoded.mask[kept],
@@ -201,6 +217,16 @@ def elements_per_prompt(config: Sam3Config) -> int:
     decoder = 3 * queries * tokens * heads
     masks = pixels * max(21 * channels // 16 + 2 * channels, 2 * channels + queries)
     return int(2 * tokens * channels + max(encoder, decoder, masks))
+
+
+def elements_per_image(config: Sam3Config) -> int:
+    """Tensor elements that one more image in a vision pass needs at the worst moment, about: in a layer of the
+    backbone, with N tokens of C channels and F inside its MLP, the residual and the layer's input (2 N C) beside
+    query, key, value and attention output (4 N C) or the MLP's inner rows before and after the activation (2 N F)."""
+    backbone = config.vision_config.backbone_config
+    tokens = (backbone.image_size // backbone.patch_size) ** 2
+    channels, inner = backbone.hidden_size, backbone.intermediate_size
+    return int(tokens * (2 * channels + max(4 * channels, 2 * inner)))
 
 
 def _padded_boxes(prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:

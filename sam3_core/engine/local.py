@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from sam3_core.caller import BULK, CLICK, Caller
+from sam3_core.caller import BULK, CLICK, Waits
 from sam3_core.engine.answers import Search, answers, outlines
 from sam3_core.engine.embeddings import Embedding, EmbeddingCache
 from sam3_core.engine.found import Found, found_in
-from sam3_core.engine.plan import Plan, make_plan
+from sam3_core.engine.plan import Plan, Question, make_plan
 from sam3_core.engine.seams import merged
 from sam3_core.engine.tiles import Tile, prompts_in, tiles_of
 from sam3_core.engine.weights import DEMO, find_weights, version_of
@@ -29,11 +29,12 @@ from sam3_core.types import Concept, FindOptions, ModelInfo, ModelState, Outline
 from sam3_core.wording import Words, read_glossary
 
 if TYPE_CHECKING:
-    from sam3_core.engine.model import Sam3
+    from sam3_core.engine.model import Sam3, Serving
 
 logger = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
+_TILES = 4  # go through the encoder together
 
 OBJECT_FLOOR = 0.5
 """Least object probability for an answer to a visual prompt: the tracker's logit above 0, where the stock video path
@@ -57,8 +58,10 @@ class LocalSegmenter:
     to load is remembered: every call then raises it again, ``info().problem`` tells what to do.
     """
 
-    def __init__(self, settings: CoreSettings) -> None:
+    def __init__(self, settings: CoreSettings, *, on_broken: Callable[[str], None] | None = None) -> None:
+        """on_broken: told once, with a sentence, when the device stopped working for good in this process."""
         self._settings = settings
+        self._on_broken = on_broken
         self._version = version_of(settings.model)
         self._defaults = FindOptions(rules=Rules(threshold=settings.threshold), tiles=settings.tiles)
         self._loaded: Future[_Loaded] = Future()
@@ -76,11 +79,13 @@ class LocalSegmenter:
         model, cache = loaded.result().model, loaded.result().cache
         return ModelInfo(
             self._version,
-            ModelState.READY,
+            ModelState.FAILED if model.broken else ModelState.READY,
             model.device,
             model.dtype,
+            model.broken,
             can_outline=model.clicks is not None,
             cache=cache.info(),
+            load=model.load_now(),
         )
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
@@ -93,12 +98,12 @@ class LocalSegmenter:
         concepts: Sequence[Concept],
         options: FindOptions | None = None,
         *,
-        caller: Caller = BULK,
+        caller: Waits = BULK,
     ) -> list[ConceptResult]:
         """One result per concept, in order; the image is encoded once, every different phrase asked once."""
         if not concepts:
             return []
-        loaded = self._ready(self._settings.load_wait)
+        loaded = self._ready_for(caller)
         image, options = EncodedImage.of(image), (options or FindOptions()).over(self._defaults)
         pixels = cache(partial(self._pixels, image))  # decoded once, for the whole and for its tiles
         vision = self._vision(loaded, image, caller, pixels)
@@ -116,11 +121,11 @@ class LocalSegmenter:
         prompt: VisualPrompt,
         options: OutlineOptions | None = None,
         *,
-        caller: Caller = CLICK,
+        caller: Waits = CLICK,
     ) -> list[Instance]:
         """Readings of one visual prompt, best first by predicted IoU, without empty ones and near copies of better
         ones; none where the model sees no object."""
-        loaded = self._ready(self._settings.load_wait)
+        loaded = self._ready_for(caller)
         most = (options or OutlineOptions()).candidates
         loaded.model.require_clicks()
         maps = self._click_maps(loaded, EncodedImage.of(image), caller)
@@ -131,9 +136,10 @@ class LocalSegmenter:
         with stage("masks"):
             return outlines(readings, maps.size, most)
 
-    def _search(self, loaded: _Loaded, view: Embedding, plan: Plan, caller: Caller) -> list[Found]:
+    def _search(self, loaded: _Loaded, view: Embedding, plan: Plan, caller: Waits) -> list[Found]:
         """What each prompt finds in one view of an image."""
-        detections = loaded.model.detect(view, plan.prompts, plan.floors, plan.counts, caller)
+        asked = zip(plan.prompts, plan.floors, plan.counts, strict=True)
+        detections = loaded.model.detect([Question(view, *one) for one in asked], caller)
         with stage("masks"):
             return [found_in(detection, view.size) for detection in detections]
 
@@ -144,34 +150,33 @@ class LocalSegmenter:
         plan: Plan,
         whole: Sequence[Found],
         tiles: Sequence[Tile],
-        caller: Caller,
+        caller: Waits,
     ) -> list[Found]:
         """What each prompt found in the whole image, and finds in tiles of it.
 
         No tile's embedding is kept: one request's would push what annotators have open out of the cache, and clicks
-        do not use them. Of a tile only masks are left when the next one's turn comes.
+        do not use them. Of some tiles only masks are left when the next ones' turn comes.
         """
         size = (pixels.shape[1], pixels.shape[0])
         views: list[list[tuple[Tile, Found]]] = [[] for _ in plan.prompts]
-        for tile in tiles:
-            asked = {i: prompt for i, prompt in enumerate(prompts_in(tile, plan.prompts, size)) if prompt}
-            if not asked:
-                continue
-            part = Plan(
-                tuple(asked.values()),
-                tuple(plan.floors[i] for i in asked),
-                tuple(plan.counts[i] for i in asked),
-                steps=(),
+        asked = {tile: [(i, p) for i, p in enumerate(prompts_in(tile, plan.prompts, size)) if p] for tile in tiles}
+        busy = [tile for tile in tiles if asked[tile]]
+        for start in range(0, len(busy), _TILES):
+            some = busy[start : start + _TILES]
+            made = loaded.model.embed([pixels[tile.y0 : tile.y1, tile.x0 : tile.x1] for tile in some], caller)
+            rows = [(tile, view, *row) for tile, view in zip(some, made, strict=True) for row in asked[tile]]
+            detections = loaded.model.detect(
+                [Question(view, prompt, plan.floors[i], plan.counts[i]) for _, view, i, prompt in rows], caller
             )
-            view = loaded.model.embed(pixels[tile.y0 : tile.y1, tile.x0 : tile.x1], caller)
-            for i, found in zip(asked, self._search(loaded, view, part, caller), strict=True):
-                views[i].append((tile, found))
+            with stage("masks"):
+                for (tile, view, i, _), detection in zip(rows, detections, strict=True):
+                    views[i].append((tile, found_in(detection, view.size)))
         with stage("masks"):
             return [merged(one, seen, size) for one, seen in zip(whole, views, strict=True)]
 
-    def warm(self, image: bytes | EncodedImage, *, caller: Caller = BULK) -> None:
+    def warm(self, image: bytes | EncodedImage, *, caller: Waits = BULK) -> None:
         """Encode the image for concepts and, where the checkpoint takes any, for clicks."""
-        loaded, image = self._ready(self._settings.load_wait), EncodedImage.of(image)
+        loaded, image = self._ready_for(caller), EncodedImage.of(image)
         self._vision(loaded, image, caller)
         if loaded.model.clicks is not None:
             self._click_maps(loaded, image, caller)
@@ -180,7 +185,11 @@ class LocalSegmenter:
         """Forget the weights and the embeddings; later calls raise ModelUnavailable. May be called twice."""
         closed: Future[_Loaded] = Future()
         closed.set_exception(ModelUnavailable("this segmenter was closed; start a new one"))
-        self._loaded = closed
+        loaded, self._loaded = self._loaded, closed
+        loaded.add_done_callback(_stop)
+
+    def _ready_for(self, caller: Waits) -> _Loaded:
+        return self._ready(min(self._settings.load_wait, caller.seconds_left))
 
     def _ready(self, timeout: float | None) -> _Loaded:
         try:
@@ -191,29 +200,25 @@ class LocalSegmenter:
             raise type(error)(str(error)) from error
 
     def _vision(
-        self,
-        loaded: _Loaded,
-        image: EncodedImage,
-        caller: Caller,
-        pixels: Callable[[], Pixels] | None = None,
+        self, loaded: _Loaded, image: EncodedImage, caller: Waits, pixels: Callable[[], Pixels] | None = None
     ) -> Embedding:
         """pixels: what decodes the image, where the caller has more use for them."""
 
-        def compute() -> Embedding:
-            caller.check()
-            return loaded.model.embed(pixels() if pixels else self._pixels(image), caller)
+        def compute(callers: Waits) -> Embedding:
+            callers.check()
+            return loaded.model.embed([pixels() if pixels else self._pixels(image)], callers)[0]
 
-        return loaded.cache.get((image.key, "vision"), compute)
+        return loaded.cache.get((image.key, "vision"), compute, caller)
 
     def _pixels(self, image: EncodedImage) -> Pixels:
         with stage("decode"):
             return decode(image.data, max_megapixels=self._settings.max_megapixels)
 
-    def _click_maps(self, loaded: _Loaded, image: EncodedImage, caller: Caller) -> Embedding:
-        def compute() -> Embedding:
-            return loaded.model.click_maps(self._vision(loaded, image, caller), caller)
+    def _click_maps(self, loaded: _Loaded, image: EncodedImage, caller: Waits) -> Embedding:
+        def compute(callers: Waits) -> Embedding:
+            return loaded.model.click_maps(self._vision(loaded, image, callers), callers)
 
-        return loaded.cache.get((image.key, "clicks"), compute)
+        return loaded.cache.get((image.key, "clicks"), compute, caller)
 
     def _load(self, outcome: Future[_Loaded]) -> None:
         """Runs in the background thread; good or bad, the end is the outcome's."""
@@ -224,7 +229,7 @@ class LocalSegmenter:
             from sam3_core.engine.model import Sam3
 
             folder = find_weights(settings.model, settings.hub_token)
-            model = Sam3.load(folder, settings.device, settings.dtype, settings.prompt_mb * _MIB)
+            model = Sam3.load(folder, settings.device, settings.dtype, self._serving())
             words = self._make_words(model)
         except ModelUnavailable as error:
             logger.error("%s", error)
@@ -237,7 +242,15 @@ class LocalSegmenter:
             logger.info("%s on %s in %s, loaded in %.1f s", self._version, model.device, model.dtype, seconds)
             if settings.model == DEMO:
                 logger.warning("%s knows drawn coloured shapes, not photos; SAM3_MODEL picks others", self._version)
-            outcome.set_result(_Loaded(model, self._make_cache(model), words))
+            cache = self._make_cache(model)
+            model.when_short(cache.give_up_device)
+            outcome.set_result(_Loaded(model, cache, words))
+
+    def _serving(self) -> Serving:
+        from sam3_core.engine.model import Serving
+
+        settings = self._settings
+        return Serving(settings.pass_mb, settings.cache_mb, settings.bulk_share, settings.queue, self._on_broken)
 
     def _make_words(self, model: Sam3) -> Words:
         """Raises BadSettings for the glossary, ModelUnavailable for the translation model."""
@@ -262,3 +275,8 @@ class LocalSegmenter:
             to_host=lambda embedding: embedding.to("cpu"),
             to_device=lambda embedding: embedding.to(model.device),
         )
+
+
+def _stop(loaded: Future[_Loaded]) -> None:
+    if loaded.exception() is None:
+        loaded.result().model.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sam3_core.engine.embeddings import Embedding
 from sam3_core.errors import InvalidPrompt
 from sam3_core.masks import Mask
 from sam3_core.rules import DEFAULT_RULES, Rules
@@ -32,6 +33,20 @@ class Prompt:
 
     text: str
     exhibits: tuple[Exhibit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """One prompt for one image.
+
+    view: the image's ``vision`` embedding. floor: least score for a query to get a mask. count: so many best ones get
+    one in any case.
+    """
+
+    view: Embedding
+    prompt: Prompt
+    floor: float
+    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ class TextFeatures:
     """The text encoder with a memory of the last `capacity` phrases.
 
     One phrase of the full model is 32 tokens x 256 channels, 32 KiB in float32, so the default costs 32 MiB.
-    Not for concurrent use: the caller holds the model's lock.
+    For the device's thread alone.
     """
 
     def __init__(self, detector: Sam3Model, tokenizer: CLIPTokenizer, capacity: int = 1024) -> None:

@@ -15,6 +15,7 @@ from sam3_core.images import EncodedImage
 from sam3_core.results import ConceptResult, Instance, Removal
 from sam3_core.types import CacheInfo, CacheTier, ModelInfo, ModelState
 from sam3_core.wire.base import Answered, Count, Size, WireMask, WireRules
+from sam3_core.wire.load import WireLoad
 
 
 class SeenImage(Answered):
@@ -168,6 +169,7 @@ class InfoAnswer(Answered):
     problem: str = ""
     can_outline: bool = True
     cache: WireCache = WireCache()
+    load: WireLoad = WireLoad()
 
     @classmethod
     def of(cls, info: ModelInfo) -> Self:
@@ -179,6 +181,7 @@ class InfoAnswer(Answered):
             problem=info.problem,
             can_outline=info.can_outline,
             cache=WireCache.of(info.cache),
+            load=WireLoad.of(info.load),
         )
 
     def info(self) -> ModelInfo:
@@ -190,14 +193,19 @@ class InfoAnswer(Answered):
             self.problem,
             self.can_outline,
             self.cache.cache(),
+            self.load.load(),
         )
 
 
 class Failure(Answered):
-    """error: a sentence. kind: which of ``sam3_core.errors`` it is; not there for errors of the server's own."""
+    """error: a sentence. kind: which of ``sam3_core.errors`` it is; not there for errors of the server's own.
+
+    request_id: under which the server's log has the request.
+    """
 
     error: str
     kind: str = ""
+    request_id: str = ""
 
     def exception(self, retry_after: float | None) -> Sam3Error | None:
         """The error as the server raised it; None where it does not say which. retry_after: seconds, as it said."""

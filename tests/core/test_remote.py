@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,9 @@ def test_defaults_are_the_same(segmenter: LocalSegmenter, far: RemoteSegmenter, 
 
 def test_info_is_the_same(segmenter: LocalSegmenter, far: RemoteSegmenter, picture: Scene) -> None:
     far.warm(picture.encode())
-    assert far.info() == segmenter.info()
+    there, here = far.info(), segmenter.info()
+    assert there.load.memory.used > 0
+    assert replace(there, load=replace(there.load, memory=here.load.memory)) == here  # memory is never the same twice
     assert far.info().cache.device.entries > 0
 
 
@@ -263,7 +266,12 @@ def test_many_threads_get_their_own_answers(
     with ThreadPoolExecutor(8) as pool:
         there = list(pool.map(lambda job: ask(far, job), jobs))
     for job, result in zip(jobs, there, strict=True):
-        same_results(ask(segmenter, job), result)
+        (alone,), (among_others,) = ask(segmenter, job), result  # which may differ in the last digits
+        assert among_others.presence == pytest.approx(alone.presence, rel=1e-3)
+        assert len(among_others.instances) == len(alone.instances)
+        for one, other in zip(alone.instances, among_others.instances, strict=True):
+            assert other.score == pytest.approx(one.score, rel=1e-3)
+            assert other.mask.area == pytest.approx(one.mask.area, rel=0.01)
 
 
 # ---- what travels ------------------------------------------------------------------------------------------------
@@ -337,6 +345,16 @@ def test_logins(segmenter: LocalSegmenter, picture: Scene) -> None:
             assert info.state is ModelState.FAILED
             assert "password" in info.problem
             assert "guessed" not in info.problem
+
+
+def test_a_token_instead_of_a_password(segmenter: LocalSegmenter, picture: Scene) -> None:
+    with served(create_app(BackendSettings(api_token="a-token"), segmenter)) as url:
+        RemoteSegmenter(url, token="a-token").warm(picture.encode())
+        assert RemoteSegmenter(url, token="a-token").info().state is ModelState.READY
+        for wrong in (RemoteSegmenter(url, token="a-toke"), RemoteSegmenter(url, user="a-token", password="a-token")):
+            with pytest.raises(Unauthorized, match="Bearer") as caught:
+                wrong.warm(picture.encode())
+            assert "a-tok" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import socket
 import subprocess
@@ -17,18 +18,20 @@ from http_servers import scripted, served
 
 from backend.app import create_app
 from backend.settings import BackendSettings
-from sam3_core import Concept, EncodedImage, ModelState
+from sam3_core import Caller, Concept, EncodedImage, Lane, ModelState
 from sam3_core import remote as remote_module
 from sam3_core.engine import LocalSegmenter
 from sam3_core.errors import (
     InvalidPrompt,
     ModelUnavailable,
     NotReady,
+    OutOfTime,
     Sam3Error,
     TooLarge,
     Unauthorized,
+    UnknownImage,
 )
-from sam3_core.remote import RemoteSegmenter
+from sam3_core.remote import Lost, RemoteSegmenter
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,19 +40,69 @@ WARMED = (200, {}, json.dumps({"model": "m", "image": {"key": EncodedImage(DATA)
 BUSY = (503, {"Retry-After": "0"}, b'{"error": "the weights are still loading", "kind": "not_ready"}')
 
 
-def test_a_busy_server_is_asked_again_when_it_says_so() -> None:
-    with scripted(BUSY, BUSY, WARMED) as (url, script):
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of each pause, which takes none."""
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        assert len(pauses) < 9, "it waits for ever"
+
+    monkeypatch.setattr(remote_module.time, "sleep", sleep)
+    return pauses
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again_when_it_says_so(status: int, slept: list[float]) -> None:
+    busy = [(status, {"Retry-After": text}, BUSY[2]) for text in ("0", "7")]
+    with scripted(*busy, WARMED) as (url, script):
         RemoteSegmenter(url).warm(DATA)
         assert len(script.seen) == 3
+    assert slept == [0.0, 7.0]
 
 
-def test_a_wait_that_is_longer_than_the_time_is_not_begun() -> None:
-    busy = (503, {"Retry-After": "1000"}, b'{"error": "the weights are still loading", "kind": "not_ready"}')
+@pytest.mark.parametrize(("seconds", "callers"), [(60, math.inf), (5000, 60)])
+def test_a_wait_that_is_longer_than_the_time_is_not_begun(slept: list[float], seconds: float, callers: float) -> None:
+    busy = (503, {"Retry-After": "1000"}, BUSY[2])
     with scripted(busy) as (url, script):
         with pytest.raises(NotReady, match="still loading") as caught:
-            RemoteSegmenter(url, seconds=60).warm(DATA)
+            RemoteSegmenter(url, seconds=seconds).warm(DATA, caller=Caller.within(callers))
         assert caught.value.retry_after == 1000
         assert len(script.seen) == 1
+    assert slept == []
+
+
+def test_who_waits_and_how_long_is_told_to_the_server() -> None:
+    with scripted(WARMED) as (url, script):
+        far = RemoteSegmenter(url, seconds=40)
+        far.warm(DATA, caller=Caller.within(30, Lane.CLICK))
+        far.warm(DATA)
+        far.warm(DATA, caller=Caller.within(50))
+    told = [(body["lane"], body["seconds"]) for _, body in script.seen]
+    assert [lane for lane, _ in told] == ["click", "bulk", "bulk"]
+    for (_, seconds), most in zip(told, (30, 40, 40), strict=True):
+        assert most - 20 < seconds <= most
+
+
+def test_no_time_left_sends_nothing() -> None:
+    with scripted(WARMED) as (url, script):
+        with pytest.raises(OutOfTime):
+            RemoteSegmenter(url).warm(DATA, caller=Caller.within(-1))
+        assert script.seen == []
+
+
+def test_the_file_goes_only_after_the_server_said_that_it_has_none() -> None:
+    unknown = (404, {}, b'{"error": "no image of the key", "kind": "unknown_image"}')
+    with scripted(unknown, WARMED) as (url, script):
+        RemoteSegmenter(url).warm(DATA)
+        (_, by_key), (_, with_file) = script.seen
+    assert by_key["image"] == {"key": EncodedImage(DATA).key}
+    assert with_file == {}  # no JSON: parts
+    with scripted(unknown) as (url, script):
+        with pytest.raises(UnknownImage):
+            RemoteSegmenter(url).warm(DATA)
+        assert len(script.seen) == 2
 
 
 def test_a_request_that_may_have_been_worked_on_is_not_sent_twice() -> None:
@@ -59,13 +112,14 @@ def test_a_request_that_may_have_been_worked_on_is_not_sent_twice() -> None:
         assert len(script.seen) == 1
 
 
-def test_no_answer_in_time_is_not_asked_for_twice() -> None:
+@pytest.mark.parametrize(("seconds", "callers"), [(0.3, math.inf), (90, 0.3)])
+def test_no_answer_in_time_is_not_asked_for_twice(seconds: float, callers: float) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         with pytest.raises(NotReady, match="did not answer"):
-            RemoteSegmenter(url, seconds=0.3).warm(DATA)
+            RemoteSegmenter(url, seconds=seconds).warm(DATA, caller=Caller.within(callers))
         deaf.setblocking(False)
         deaf.accept()
         with pytest.raises(BlockingIOError):
@@ -155,9 +209,9 @@ def test_names_that_cannot_be_resolved() -> None:
         ((404, {}, b"<html>nginx</html>"), ModelUnavailable, "is it a sam3-prelabel server"),
         ((413, {}, b"<html>nginx</html>"), TooLarge, "413"),
         ((403, {}, b"<html>proxy</html>"), Unauthorized, "403"),
-        ((502, {}, b""), NotReady, "502"),
-        ((504, {"Retry-After": "0"}, b""), NotReady, "504"),
-        ((503, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}, b""), NotReady, "503"),
+        ((502, {}, b""), Lost, "502"),
+        ((504, {"Retry-After": "0"}, b""), Lost, "504"),
+        ((503, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}, b""), Lost, "503"),
         ((302, {"Location": "http://127.0.0.1:1/"}, b""), ModelUnavailable, "302"),
         ((200, {}, b"<html>welcome</html>"), ModelUnavailable, "cannot be read"),
         ((200, {}, b'{"model": "m"}'), ModelUnavailable, "image"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import Field
 
+from backend.settings import BackendSettings
+from cvat_nuclio.settings import CvatSettings
 from sam3_core.errors import BadSettings
-from sam3_core.settings import CoreSettings, load_settings
+from sam3_core.settings import PREFIX, CoreSettings, load_settings, not_read, variables_of
 
 
 class RoomSettings(CoreSettings):
@@ -66,3 +68,41 @@ def test_the_hub_token_has_two_names_and_is_not_shown(monkeypatch: pytest.Monkey
     assert "hf_secret" not in repr(settings)
     monkeypatch.setenv("SAM3_HUB_TOKEN", "sam3_secret")
     assert load_settings(CoreSettings).hub_token == "sam3_secret"
+
+
+PROGRAMS: list[tuple[type[CoreSettings], type[CoreSettings]]] = [
+    (BackendSettings, CvatSettings),
+    (CvatSettings, BackendSettings),
+]
+
+
+@pytest.mark.parametrize(("cls", "other"), PROGRAMS)
+def test_each_program_knows_what_the_other_reads(cls: type[CoreSettings], other: type[CoreSettings]) -> None:
+    theirs = {name for name in variables_of(other) - variables_of(cls) if name.startswith(PREFIX)}
+    assert cls.siblings == theirs, f"settings of {other.__name__} belong into the siblings of {cls.__name__}"
+
+
+def test_one_file_of_variables_serves_both_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "MODEL": "facebook/sam3", "LABEL_STUDIO_URL": "http://studio:8080", "LABEL_STUDIO_API_KEY": "token",
+        "BASIC_AUTH_USER": "me", "BASIC_AUTH_PASSWORD": "secret", "CORE_URL": "http://gpu:9090", "CORE_USER": "me",
+        "CORE_PASSWORD": "secret", "LABELS": "", "INTERACTOR": "exemplar",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(PREFIX + name, value)
+    server, function = load_settings(BackendSettings), load_settings(CvatSettings)
+    assert (server.label_studio_url, function.core_url) == ("http://studio:8080", "http://gpu:9090")
+    assert server.model == function.model == "facebook/sam3"
+    assert not_read(BackendSettings) == ["SAM3_INTERACTOR", "SAM3_LABELS"]
+    assert "SAM3_LABEL_STUDIO_URL" in not_read(CvatSettings)
+    assert not {"SAM3_MODEL", "SAM3_CORE_URL"} & set(not_read(CvatSettings))
+
+
+@pytest.mark.parametrize(("cls", "other"), PROGRAMS)
+def test_what_nobody_reads_stops_every_start(
+    monkeypatch: pytest.MonkeyPatch, cls: type[CoreSettings], other: type[CoreSettings]
+) -> None:
+    monkeypatch.setenv("SAM3_LABEL_STUDIO_ULR", "http://studio:8080")
+    with pytest.raises(BadSettings, match="unknown setting SAM3_LABEL_STUDIO_ULR") as caught:
+        load_settings(cls)
+    only_theirs = variables_of(other) - variables_of(cls)
+    assert not [name for name in only_theirs if f" {name}," in str(caught.value)]

@@ -10,7 +10,7 @@ import torch
 from tiny_sam3 import save_checkpoint
 
 from sam3_core.engine.loading import Parts, load_parts
-from sam3_core.engine.model import Sam3
+from sam3_core.engine.model import Sam3, Serving
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,4 +36,4 @@ def parts(checkpoint: Path) -> Parts:
 
 @pytest.fixture
 def sam3(parts: Parts) -> Sam3:
-    return Sam3(parts, prompt_bytes=64 * 1024 * 1024)
+    return Sam3(parts, Serving(pass_mb=64))

@@ -38,7 +38,7 @@ def test_embeddings_are_the_video_classes(checkpoint: Path, sam3: Sam3) -> None:
     expected = video.get_image_embeddings(pixels(checkpoint))
     assert sam3.clicks is not None
     with torch.inference_mode():
-        found = sam3.clicks.embeddings(sam3.embed(picture()).tensors[0])
+        found = sam3.clicks.embeddings(sam3.embed([picture()])[0].tensors[0])
     assert [f.shape for f in found] == [e.shape for e in expected]
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)
@@ -52,7 +52,7 @@ def test_the_stock_click_path_drops_the_learned_vector(
     theirs = stock_tracker.get_image_embeddings(pixels(checkpoint))
     assert sam3.clicks is not None
     with torch.inference_mode():
-        mine = sam3.clicks.embeddings(sam3.embed(picture()).tensors[0])
+        mine = sam3.clicks.embeddings(sam3.embed([picture()])[0].tensors[0])
     for level in (0, 1):
         torch.testing.assert_close(mine[level], theirs[level], atol=1e-5, rtol=0)
     lost = stock_tracker.no_memory_embedding.view(1, -1, 1, 1).expand_as(mine[2])
@@ -87,7 +87,7 @@ def test_outlines_are_the_stock_decoders(
         images=picture(), input_points=points, input_labels=labels, input_boxes=boxes, return_tensors="pt"
     )
     masks = torch.from_numpy(mask_logits(prompt.mask, SIZE, SIDE))[None, None] if prompt.mask else None
-    maps = sam3.click_maps(sam3.embed(picture()))
+    maps = sam3.click_maps(sam3.embed([picture()])[0])
     several = several or name == "point"
     assert sam3.clicks is not None
     with torch.inference_mode():
@@ -108,13 +108,13 @@ def test_outlines_are_the_stock_decoders(
 
 
 def test_every_part_of_a_prompt_counts(sam3: Sam3) -> None:
-    maps = sam3.click_maps(sam3.embed(picture()))
+    maps = sam3.click_maps(sam3.embed([picture()])[0])
     traced = [sam3.trace(maps, prompt, several=True).logits for prompt in PROMPTS.values()]
     assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(traced) for b in traced[:i])
 
 
 def test_one_point_alone_gets_three_readings(sam3: Sam3) -> None:
-    maps = sam3.click_maps(sam3.embed(picture()))
+    maps = sam3.click_maps(sam3.embed([picture()])[0])
     counts = {name: len(sam3.trace(maps, prompt, several=False).scores) for name, prompt in PROMPTS.items()}
     assert counts == {**dict.fromkeys(PROMPTS, 1), "point": 3}
     scores = sam3.trace(maps, PROMPTS["point"], several=False).scores
@@ -129,27 +129,27 @@ def test_a_detector_only_checkpoint_takes_no_clicks(checkpoint: Path, tmp_path: 
             (tmp_path / file.name).write_bytes(file.read_bytes())
     state = load_parts(checkpoint, "cpu", "float32").detector.state_dict()
     save_state({f"detector_model.{name}": tensor for name, tensor in state.items()}, tmp_path)
-    model = Sam3.load(tmp_path, "cpu", "float32", 2**24)
+    model = Sam3.load(tmp_path, "cpu", "float32")
     with pytest.raises(Unsupported, match="only the detector"):
-        model.click_maps(model.embed(picture()))
+        model.click_maps(model.embed([picture()])[0])
 
 
 def test_one_vision_backbone_serves_both_heads(sam3: Sam3, parts: Parts) -> None:
     """All storage that the heads' modules hold, each counted once, is the checkpoint: nothing is there twice."""
     assert parts.video is not None
     assert sam3.clicks is not None
-    assert sam3.clicks._video.detector_model is parts.detector is sam3.concepts._detector
+    assert sam3.clicks._video.detector_model is parts.detector is sam3._concepts._detector
     stored = {tensor.data_ptr() for tensor in parts.video.parameters()}
     assert {tensor.data_ptr() for tensor in parts.detector.vision_encoder.backbone.parameters()} < stored
     backbones = [m for m in parts.video.modules() if type(m).__name__ == "Sam3ViTModel"]
     assert len(backbones) == 1
-    held = {id(p) for head in (sam3.clicks._video, sam3.concepts._detector) for p in head.parameters()}
+    held = {id(p) for head in (sam3.clicks._video, sam3._concepts._detector) for p in head.parameters()}
     assert held == {id(p) for p in parts.video.parameters()}
 
 
 def test_half_precision_keeps_the_places_of_clicks(checkpoint: Path, parts: Parts, sam3: Sam3) -> None:
     """At the full model's square, 1008 pixels wide, bfloat16 has steps of 4 pixels; clicks keep theirs."""
-    half = Sam3.load(checkpoint, "cpu", "bfloat16", 2**24)
+    half = Sam3.load(checkpoint, "cpu", "bfloat16")
     seen: dict[str, list[torch.Tensor]] = {"exact": [], "half": []}
     for name, model in (("exact", sam3), ("half", half)):
         assert model.clicks is not None
@@ -162,7 +162,7 @@ def test_half_precision_keeps_the_places_of_clicks(checkpoint: Path, parts: Part
                 with_kwargs=True,
             ),
         ]
-        maps = model.click_maps(model.embed(picture()))
+        maps = model.click_maps(model.embed([picture()])[0])
         step = 0.6 * IMAGE / 1008
         for x in (50.3, 50.3 + step):
             model.trace(maps, VisualPrompt(points=(Point(x * SIZE[0] / IMAGE, 20.0),)), several=False)

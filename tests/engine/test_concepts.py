@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,11 @@ from tiny_sam3 import IMAGE, QUERIES, picture
 from transformers import Sam3Config, Sam3Processor
 from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 
-from sam3_core.engine.concepts import ConceptHead, Detection, elements_per_prompt
+from sam3_core.engine.concepts import Detection, elements_per_image, elements_per_prompt
+from sam3_core.engine.embeddings import Embedding
 from sam3_core.engine.loading import Parts
 from sam3_core.engine.model import Sam3
-from sam3_core.engine.plan import EXEMPLARS_ONLY, Prompt, make_plan
-from sam3_core.engine.text import TextFeatures
+from sam3_core.engine.plan import EXEMPLARS_ONLY, Prompt, Question, make_plan
 from sam3_core.types import Box, Concept, Exemplar, FindOptions
 
 SIZE = (60, 44)
@@ -36,17 +36,11 @@ def processor(checkpoint: Path) -> Sam3Processor:
     return Sam3Processor.from_pretrained(checkpoint)
 
 
-@pytest.fixture
-def head(parts: Parts) -> Callable[[int], ConceptHead]:
-    """A head whose batches hold so many prompts."""
-
-    def make(batch: int) -> ConceptHead:
-        one = elements_per_prompt(parts.detector.config) * 4
-        made = ConceptHead(parts.detector, TextFeatures(parts.detector, parts.tokenizer), one * batch)
-        assert made.batch == batch
-        return made
-
-    return make
+def detect(
+    sam3: Sam3, view: Embedding, prompts: Sequence[Prompt], floors: Sequence[float], counts: Sequence[int]
+) -> list[Detection]:
+    """All in one pass."""
+    return sam3.detect([Question(view, *one) for one in zip(prompts, floors, counts, strict=True)])
 
 
 def prompts_of(rows: list[tuple[str, list[tuple[tuple[float, ...], int]]]]) -> list[Prompt]:
@@ -88,13 +82,12 @@ def assert_same(found: list[Detection], expected: Sam3ImageSegmentationOutput) -
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_equals_the_stock_forward(
-    parts: Parts, processor: Sam3Processor, sam3: Sam3, head: Callable[[int], ConceptHead], batch: int, seed: int
-) -> None:
+def test_equals_the_stock_forward(parts: Parts, processor: Sam3Processor, sam3: Sam3, batch: int, seed: int) -> None:
     image = picture(seed)
     expected = stock(parts, processor, image)
-    with torch.inference_mode():
-        found = head(batch).detect(sam3.embed(image).tensors[0], prompts_of(ROWS), [0.0] * len(ROWS), [0] * len(ROWS))
+    sam3._detect.limit.broke(2 * batch)  # as if twice as many had found no memory
+    found = detect(sam3, sam3.embed([image])[0], prompts_of(ROWS), [0.0] * len(ROWS), [0] * len(ROWS))
+    assert max(sam3._detect.sizes) == min(batch, len(ROWS))
     assert len(found) == len(ROWS)
     assert_same(found, expected)
     # and the comparison can tell rows apart: every prompt gives other masks
@@ -105,7 +98,7 @@ def test_equals_the_stock_forward(
 def test_a_text_prompt_carries_the_geometry_token(parts: Parts, processor: Sam3Processor, sam3: Sam3) -> None:
     """Without any box the stock forward leaves it out; with a padding box it is there, and so it is here."""
     image = picture()
-    found = sam3.detect(sam3.embed(image), [Prompt("red dog")], [0.0], [0])[0]
+    found = detect(sam3, sam3.embed([image])[0], [Prompt("red dog")], [0.0], [0])[0]
     inputs = processor(images=image, text="red dog", return_tensors="pt")
     inputs.pop("original_sizes")
     with torch.inference_mode():
@@ -118,28 +111,28 @@ def test_a_text_prompt_carries_the_geometry_token(parts: Parts, processor: Sam3P
 
 
 def test_a_prompt_does_not_depend_on_its_neighbours(sam3: Sam3) -> None:
-    embedding = sam3.embed(picture())
+    embedding = sam3.embed([picture()])[0]
     prompts = prompts_of(ROWS)
-    together = sam3.detect(embedding, prompts, [0.0] * len(prompts), [0] * len(prompts))
-    backwards = sam3.detect(embedding, prompts[::-1], [0.0] * len(prompts), [0] * len(prompts))[::-1]
+    together = detect(sam3, embedding, prompts, [0.0] * len(prompts), [0] * len(prompts))
+    backwards = detect(sam3, embedding, prompts[::-1], [0.0] * len(prompts), [0] * len(prompts))[::-1]
     for index, prompt in enumerate(prompts):
-        alone = sam3.detect(embedding, [prompt], [0.0], [0])[0]
+        alone = detect(sam3, embedding, [prompt], [0.0], [0])[0]
         for other in (together[index], backwards[index]):
             np.testing.assert_allclose(alone.scores, other.scores, atol=1e-5)
             np.testing.assert_allclose(alone.logits, other.logits, atol=3e-5)
 
 
 def test_early_exit_changes_nothing_but_the_work(parts: Parts, sam3: Sam3) -> None:
-    embedding = sam3.embed(picture())
+    embedding = sam3.embed([picture()])[0]
     prompts = prompts_of(ROWS)
-    everything = sam3.detect(embedding, prompts, [0.0] * len(prompts), [0] * len(prompts))
+    everything = detect(sam3, embedding, prompts, [0.0] * len(prompts), [0] * len(prompts))
     floors = [float(e.scores[k]) if k < QUERIES else 1.0 for e, k in zip(everything, [2, 99, 0, 99, 5], strict=True)]
     rows: list[tuple[int, int]] = []
     hook = parts.detector.mask_decoder.register_forward_pre_hook(
         lambda _, __, kwargs: rows.append(kwargs["decoder_queries"].shape[:2]), with_kwargs=True
     )
     with hook:
-        some = sam3.detect(embedding, prompts, floors, [0] * len(prompts))
+        some = detect(sam3, embedding, prompts, floors, [0] * len(prompts))
     assert rows == [(3, 6)]  # three prompts with something kept, at most six queries each
     for detection, full, count in zip(some, everything, [3, 0, 1, 0, 6], strict=True):
         assert detection.logits.shape[0] == len(detection.scores) == count
@@ -154,7 +147,7 @@ def test_the_mask_head_rests_when_nothing_is_kept(parts: Parts, sam3: Sam3) -> N
         raise AssertionError("the mask head ran")
 
     with parts.detector.mask_decoder.register_forward_pre_hook(never):
-        found = sam3.detect(sam3.embed(picture()), prompts_of(ROWS), [1.0] * len(ROWS), [0] * len(ROWS))
+        found = detect(sam3, sam3.embed([picture()])[0], prompts_of(ROWS), [1.0] * len(ROWS), [0] * len(ROWS))
     assert [len(d.scores) for d in found] == [0] * len(ROWS)
     assert all(len(d.rejected) == QUERIES and d.rejected[0] > 0 for d in found)
 
@@ -166,7 +159,7 @@ def test_preprocessing_is_the_stock_processors(checkpoint: Path, parts: Parts, s
     seen: list[torch.Tensor] = []
     backbone = parts.detector.vision_encoder.backbone
     with backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0])):
-        embedding = sam3.embed(image)
+        embedding = sam3.embed([image])[0]
     assert torch.equal(seen[0], expected)
     assert embedding.size == (301, 97)
 
@@ -174,8 +167,26 @@ def test_preprocessing_is_the_stock_processors(checkpoint: Path, parts: Parts, s
 def test_the_memory_formula_meets_what_was_measured() -> None:
     """0.24 to 0.27 GiB per prompt for facebook/sam3 in float32 (sizes are the config's defaults)."""
     assert 0.24 <= elements_per_prompt(Sam3Config()) * 4 / 2**30 <= 0.30
+    assert 0.1 <= elements_per_image(Sam3Config()) * 4 / 2**30 <= 0.5
 
 
-def test_a_budget_for_less_than_one_prompt_still_runs(parts: Parts, sam3: Sam3) -> None:
-    assert Sam3(parts, prompt_bytes=1).concepts.batch == 1
-    assert Sam3(parts, prompt_bytes=2**30).concepts.batch > 1
+def test_prompts_for_several_images_go_through_one_pass(parts: Parts, processor: Sam3Processor, sam3: Sam3) -> None:
+    """Every row against the stock forward of its own image, with rows of both images mixed."""
+    images = [picture(0), picture(1)]
+    sam3._vision.limit.most = sam3._detect.limit.most = 99
+    views = sam3.embed(images)
+    mixed = [Question(view, prompt, 0.0, 0) for prompt in prompts_of(ROWS) for view in views]
+    found = sam3.detect(mixed)
+    assert (sam3._vision.sizes, sam3._detect.sizes) == ({2: 1}, {len(mixed): 1})
+    for number, image in enumerate(images):
+        assert_same(found[number::2], stock(parts, processor, image))
+    assert np.abs(found[0].logits[0] - found[1].logits[0]).max() > 1e-3  # and they are not the same
+    some = sam3.detect([Question(views[0], mixed[0].prompt, 1.0, 0), Question(views[1], mixed[1].prompt, 1.0, 2)])
+    assert [len(one.scores) for one in some] == [0, 2]  # the mask head sees rows of one image alone
+    np.testing.assert_allclose(some[1].logits, found[1].logits[:2], atol=3e-5)
+
+
+def test_an_embedding_does_not_hold_its_neighbours_memory(sam3: Sam3) -> None:
+    sam3._vision.limit.most = 99
+    for one in sam3.embed([picture(0), picture(1), picture(2)]):
+        assert one.tensors[0].untyped_storage().nbytes() == one.nbytes

@@ -13,8 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sam3_core.caller import BULK, CLICK, Caller, Lane, Waits
 from sam3_core.engine.embeddings import Embedding, EmbeddingCache, Key
-from sam3_core.errors import Dropped
+from sam3_core.errors import Dropped, OutOfTime
 from sam3_core.types import CacheInfo, CacheTier
 
 
@@ -38,11 +39,11 @@ class Bench:
         return move
 
     def __call__(self, name: str) -> Embedding:
-        def compute() -> Embedding:
+        def compute(_: Waits) -> Embedding:
             self.made.append(name)
             return embedding()
 
-        return self.cache.get((name, "vision"), compute)
+        return self.cache.get((name, "vision"), compute, BULK)
 
 
 def test_keeps_what_was_used_last_within_its_bytes() -> None:
@@ -64,9 +65,9 @@ def test_keeps_what_was_used_last_within_its_bytes() -> None:
 def test_the_heads_of_one_picture_are_kept_apart() -> None:
     get = Bench(4000)
     get("a")
-    other = get.cache.get(("a", "clicks"), embedding)
+    other = get.cache.get(("a", "clicks"), lambda _: embedding(), BULK)
     assert other is not get("a")
-    assert get.cache.get(("a", "clicks"), embedding) is other
+    assert get.cache.get(("a", "clicks"), lambda _: embedding(), BULK) is other
     assert get.cache.info().device.entries == 2
 
 
@@ -207,11 +208,11 @@ def test_bounds_hold_and_every_entry_is_in_one_place(uses: list[tuple[str, int]]
         computed = len(get.made)
         get_key: Key = (name, "vision")
 
-        def compute(name: str = name, size: int = size) -> Embedding:
+        def compute(_: Waits, name: str = name, size: int = size) -> Embedding:
             get.made.append(name)
             return embedding(size)
 
-        found = get.cache.get(get_key, compute)
+        found = get.cache.get(get_key, compute, BULK)
         known = name in tiers[0] or name in tiers[1]
         assert (len(get.made) == computed) is known
         sizes[name] = sizes[name] if known else size
@@ -247,16 +248,16 @@ def test_concurrent_requests_for_one_picture_compute_it_once() -> None:
     started, go = threading.Event(), threading.Event()
     made: list[str] = []
 
-    def slow() -> Embedding:
+    def slow(_: Waits) -> Embedding:
         made.append("a")
         started.set()
         assert go.wait(30)
         return embedding()
 
     with ThreadPoolExecutor(9) as pool:
-        first = pool.submit(cache.get, ("a", "vision"), slow)
+        first = pool.submit(cache.get, ("a", "vision"), slow, BULK)
         assert started.wait(30)
-        others = [pool.submit(cache.get, ("a", "vision"), slow) for _ in range(7)]
+        others = [pool.submit(cache.get, ("a", "vision"), slow, BULK) for _ in range(7)]
         other_picture = pool.submit(get, "b")
         assert other_picture.result(30).nbytes == 400  # not held up by the slow one
         assert not any(future.done() for future in others)
@@ -272,16 +273,16 @@ def test_a_failure_reaches_all_and_is_not_kept() -> None:
     started, go = threading.Event(), threading.Event()
     tries = Counter[str]()
 
-    def failing() -> Embedding:
+    def failing(_: Waits) -> Embedding:
         tries["a"] += 1
         started.set()
         assert go.wait(30)
         raise ValueError("no picture")
 
     with ThreadPoolExecutor(3) as pool:
-        futures = [pool.submit(get.cache.get, ("a", "vision"), failing)]
+        futures = [pool.submit(get.cache.get, ("a", "vision"), failing, BULK)]
         assert started.wait(30)
-        futures += [pool.submit(get.cache.get, ("a", "vision"), failing) for _ in range(2)]
+        futures += [pool.submit(get.cache.get, ("a", "vision"), failing, BULK) for _ in range(2)]
         _wait_for_waiters(get.cache, 2)
         go.set()
         for future in futures:
@@ -296,7 +297,7 @@ def _wait_for_waiters(cache: EmbeddingCache, count: int) -> None:
     """Until so many threads wait for the one embedding that is being computed."""
     (coming,) = cache._coming.values()
     for _ in range(3000):
-        if len(coming._condition._waiters) == count:  # type: ignore[attr-defined]
+        if len(coming.future._condition._waiters) == count:  # type: ignore[attr-defined]
             return
         time.sleep(0.01)
     raise AssertionError("nobody waits")
@@ -307,13 +308,13 @@ def test_when_the_first_is_dropped_the_next_takes_over() -> None:
     get = Bench(4000)
     started, go = threading.Event(), threading.Event()
 
-    def dropped() -> Embedding:
+    def dropped(_: Waits) -> Embedding:
         started.set()
         assert go.wait(30)
         raise Dropped("a newer one came")
 
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(get.cache.get, ("a", "vision"), dropped)
+        first = pool.submit(get.cache.get, ("a", "vision"), dropped, BULK)
         assert started.wait(30)
         others = [pool.submit(get, "a") for _ in range(3)]
         _wait_for_waiters(get.cache, 3)
@@ -336,3 +337,75 @@ def test_many_threads_leave_the_books_in_order() -> None:
     assert info.hits + info.misses == 320
     assert info.misses == len(get.made)
     assert get.cache._leaving == get.cache._coming == {}
+
+
+def test_what_people_have_open_stays_when_bulk_goes_by() -> None:
+    get = Bench(1200)
+    kept = [get.cache.get((name, "vision"), lambda _: embedding(), CLICK) for name in "ab"]
+    for name in "cdefgh":
+        get(name)
+    assert [get.cache.get((name, "vision"), lambda _: embedding(), CLICK) for name in "ab"] == kept
+    get("h")
+    assert get.made == list("cdefgh")  # the last of the bulk was still there
+    get.cache.get(("h", "vision"), lambda _: embedding(), CLICK)  # and is a person's now
+    get("i")
+    assert get.cache.info().device.entries == 3
+    assert get.cache.get(("h", "vision"), lambda _: embedding(), CLICK) is get("h")
+
+
+def test_who_waits_for_anothers_work_makes_it_as_urgent_as_his_own() -> None:
+    get = Bench(4000)
+    asked, go = threading.Event(), threading.Event()
+    seen: list[Waits] = []
+
+    def slow(callers: Waits) -> Embedding:
+        seen.append(callers)
+        asked.set()
+        assert go.wait(30)
+        return embedding()
+
+    gone = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        bulk = pool.submit(get.cache.get, ("a", "vision"), slow, Caller(wanted=lambda: not gone.is_set()))
+        assert asked.wait(30)
+        assert seen[0].lane is Lane.BULK
+        gone.set()
+        with pytest.raises(Dropped):
+            seen[0].check()
+        click = pool.submit(get.cache.get, ("a", "vision"), slow, CLICK)
+        _wait_for_waiters(get.cache, 1)
+        assert seen[0].lane is Lane.CLICK
+        seen[0].check()  # the first one left, the click did not
+        go.set()
+        assert click.result(30) is bulk.result(30)
+
+
+def test_nobody_waits_longer_for_anothers_work_than_for_his_own() -> None:
+    get = Bench(4000)
+    started, go = threading.Event(), threading.Event()
+
+    def slow(_: Waits) -> Embedding:
+        started.set()
+        assert go.wait(30)
+        return embedding()
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(get.cache.get, ("a", "vision"), slow, BULK)
+        assert started.wait(30)
+        with pytest.raises(OutOfTime):
+            get.cache.get(("a", "vision"), slow, Caller.within(0.05))
+        go.set()
+        assert first.result(30).nbytes == 400
+
+
+@pytest.mark.parametrize("host", [0, 4000])
+def test_the_device_is_emptied_when_its_memory_is_wanted(host: int) -> None:
+    get = Bench(4000, host)
+    first = get("a")
+    get("b")
+    get.cache.give_up_device()
+    info = get.cache.info()
+    assert (info.device.bytes, info.host.bytes) == (0, 800 if host else 0)
+    again = get("a")
+    assert again.nbytes == first.nbytes
+    assert get.made == (["a", "b"] if host else ["a", "b", "a"])

@@ -17,7 +17,7 @@ from transformers import Sam3Model, Sam3VideoModel
 
 from sam3_core.engine.loading import choose_device, choose_dtype, load_parts
 from sam3_core.engine.model import Sam3
-from sam3_core.engine.plan import Prompt
+from sam3_core.engine.plan import Prompt, Question
 from sam3_core.errors import BadSettings, ModelUnavailable
 from sam3_core.types import Point, VisualPrompt
 
@@ -162,14 +162,14 @@ def test_half_precision_files_run_in_float32_on_the_cpu(copied: Path, stored: to
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_computes_about_the_same(checkpoint: Path, sam3: Sam3, dtype: str) -> None:
-    half = Sam3.load(checkpoint, "cpu", dtype, 2**26)
+    half = Sam3.load(checkpoint, "cpu", dtype)
     assert half.dtype == dtype
     rows = [Prompt("dog"), Prompt("red dog")]
     click = VisualPrompt(points=(Point(20, 20), Point(3, 40, positive=False)))
     answers = []
     for model in (sam3, half):
-        vision = model.embed(picture())
-        found = model.detect(vision, rows, [0.0, 0.0], [0, 0])
+        vision = model.embed([picture()])[0]
+        found = model.detect([Question(vision, row, 0.0, 0) for row in rows])
         readings = model.trace(model.click_maps(vision), click, several=False)
         answers.append((found, readings.logits, readings.scores))
     (exact, exact_logits, exact_iou), (found, logits, iou) = answers

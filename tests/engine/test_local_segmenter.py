@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from device import busy
 from tiny_sam3 import IMAGE, PATCH, png, save_state
 
-from sam3_core.caller import BULK, Caller
+from sam3_core.caller import Caller
 from sam3_core.engine import LocalSegmenter, local
 from sam3_core.engine.model import Sam3
 from sam3_core.errors import (
@@ -57,7 +58,7 @@ def shared(checkpoint: Path) -> LocalSegmenter:
 def segmenter(shared: LocalSegmenter, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> LocalSegmenter:
     """With cold caches; the weights are loaded once for all."""
     loaded = shared._ready(None).model
-    monkeypatch.setattr(Sam3, "load", lambda *_: Sam3(loaded._parts, 2**26))
+    monkeypatch.setattr(Sam3, "load", lambda *_: Sam3(loaded._parts))
     made = LocalSegmenter(settings(checkpoint))
     made.wait_until_ready(120)
     return made
@@ -311,7 +312,7 @@ def test_a_click_that_waited_for_the_device_is_dropped_when_its_turn_comes(
         asked.append(True)
         return False
 
-    with ThreadPoolExecutor(1) as pool, segmenter._ready(None).model._turns.turn(BULK):
+    with ThreadPoolExecutor(1) as pool, busy(segmenter._ready(None).model):
         click = pool.submit(segmenter.outline, png(), CLICK, caller=Caller(wanted=superseded))
         time.sleep(0.05)
         assert asked == []  # the question comes with the turn
@@ -327,7 +328,7 @@ def test_a_newer_click_survives_the_drop_of_the_one_it_waits_for(
     """The older click holds the single flight of a new image; its drop must not reach the click that replaced it."""
     newer_came = threading.Event()
     with ThreadPoolExecutor(2) as pool:
-        with segmenter._ready(None).model._turns.turn(BULK):
+        with busy(segmenter._ready(None).model):
             older = pool.submit(
                 segmenter.outline, png(), CLICK, caller=Caller(wanted=lambda: not newer_came.is_set())
             )
@@ -363,7 +364,8 @@ def test_threads_get_what_one_would(segmenter: LocalSegmenter, calls: Counter[st
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, [0, 1, 2] * 8))
-    assert calls["vision"] == calls["decode"] == 3
+    assert calls["decode"] == 3
+    assert calls["vision"] <= 3  # images that wait together go through together
     alone = [ask(seed) for seed in range(3)]
     assert alone[0] != alone[1]
     for place, answer in enumerate(answers):
@@ -400,7 +402,8 @@ def test_one_caller_at_a_time_is_on_the_device(segmenter: LocalSegmenter) -> Non
         list(pool.map(ask, range(6)))
     for hook in hooks:
         hook.remove()
-    assert len(crowds) == 18
+    assert 6 + 2 <= len(crowds) <= 18  # each click alone, the rest as it comes
+    assert len(set[int]().union(*crowds)) == 1
     assert all(len(crowd) == 1 for crowd in crowds)
 
 

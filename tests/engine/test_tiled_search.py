@@ -129,9 +129,9 @@ def test_tiles_are_searched_once_and_not_kept(monkeypatch: pytest.MonkeyPatch) -
     decoded = []
     embed, decode = model.embed, local.decode
 
-    def counting(image: NDArray[np.uint8], *rest: object) -> object:
-        seen.append(image.shape[1::-1])
-        return embed(image, *rest)
+    def counting(images: list[NDArray[np.uint8]], *rest: object) -> object:
+        seen.extend(image.shape[1::-1] for image in images)
+        return embed(images, *rest)
 
     monkeypatch.setattr(model, "embed", counting)
     monkeypatch.setattr(local, "decode", lambda *a, **k: decoded.append(1) or decode(*a, **k))
@@ -155,9 +155,9 @@ def test_exemplars_alone_cost_only_the_tiles_that_show_them(
     seen: list[tuple[int, ...]] = []
     embed = model.embed
 
-    def counting(image: NDArray[np.uint8], *rest: object) -> object:
-        seen.append(image.shape[1::-1])
-        return embed(image, *rest)
+    def counting(images: list[NDArray[np.uint8]], *rest: object) -> object:
+        seen.extend(image.shape[1::-1] for image in images)
+        return embed(images, *rest)
 
     monkeypatch.setattr(model, "embed", counting)
     image = draw(530).encode("PNG")
