@@ -28,6 +28,7 @@ from cvat_nuclio.masks import cvat_rle
 from cvat_nuclio.sdk_function import Core, encoded, told_to_users
 from cvat_nuclio.settings import CvatSettings
 from sam3_core import EncodedImage, FindOptions
+from sam3_core.caller import CLICK
 from sam3_core.settings import load_settings
 
 
@@ -63,7 +64,7 @@ class Interactor:
         """Warms the core for the picture. Raises BadFunctionError."""
         picture = encoded(image)
         with told_to_users():
-            self._core.ask(lambda segmenter: segmenter.warm(picture))
+            self._core.ask(lambda segmenter: segmenter.warm(picture, caller=CLICK))
         file = Path(self._folder.name) / f"{next(self._numbers)}.png"
         file.write_bytes(picture.data)
         return Handle(picture.key, file, picture.displayed_size(max_megapixels=self._core.settings.max_megapixels))

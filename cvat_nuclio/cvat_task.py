@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 from cvat_sdk import Client, models
 from cvat_sdk.api_client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
-from cvat_nuclio.patience import Patience
+from cvat_nuclio import patience
+from cvat_nuclio.patience import OF_THE_SERVER, Patience, may_go_on
 from cvat_nuclio.resume import trace
 from cvat_nuclio.sdk_shapes import Annotation
 from sam3_core.errors import ImageUnavailable, InvalidInput, ServerUnavailable
@@ -19,7 +21,7 @@ from sam3_core.errors import ImageUnavailable, InvalidInput, ServerUnavailable
 Answer = TypeVar("Answer")
 
 _TIMEOUT = (10.0, 300.0)  # seconds to connect, and between bytes: storing a slice of large masks takes CVAT a while
-_NOTHING_PASSES = frozenset({401, 403, 429, 502, 503, 504})  # no other frame or slice would fare better
+_FOR_ALL = OF_THE_SERVER | {401, 403}  # no other frame or slice would fare better
 _ONCE = Retry(total=None, connect=0, read=0, status=0, other=0, redirect=3)
 
 
@@ -55,6 +57,7 @@ class CvatTask:
         if job is not None and self._proxy.task_id != task:
             raise InvalidInput(f"job {job} belongs to task {self._proxy.task_id}, not to task {task}")
         self._is_job = job is not None
+        self.part = "task" if job is None else f"job {job}"
 
     def labels(self) -> list[tuple[int, str, str]]:
         """Id, name and type of each label, in the task's order."""
@@ -102,6 +105,10 @@ class CvatTask:
         items = [*stored.get("tags", ()), *stored.get("shapes", ())]
         return frozenset(trace(item) for item in items if item.get("source") == "auto")
 
+    def has(self, traces: frozenset[str], *, within: float = 0.0) -> bool:
+        """Whether all of them are stored. within: seconds in which they may still arrive."""
+        return self.patience.until(lambda: traces <= self.traces(), within)
+
     def add(self, annotations: Sequence[Annotation], traces: frozenset[str]) -> None:
         """Store annotations beside what is there, all or none of them, and once.
 
@@ -113,19 +120,23 @@ class CvatTask:
         )
 
         def send() -> bool:
-            self._api.partial_update_annotations(
-                "create", self._api_id, patched_labeled_data_request=request, **_RAW
-            )[1].release_conn()
+            try:
+                self._api.partial_update_annotations(
+                    "create", self._api_id, patched_labeled_data_request=request, **_RAW
+                )[1].release_conn()
+            except (ApiException, HTTPError) as error:
+                if not (may_go_on(error) and self.has(traces, within=patience.STILL_AT_IT)):
+                    raise
             return True
 
         try:
             self._asked(
                 send,
-                after_failure=lambda: True if traces <= self.traces() else None,
+                after_failure=lambda: self.has(traces) or None,
                 otherwise=lambda text: Refused(f"CVAT does not take the annotations: {text}"),
             )
         except Refused:
-            if not traces <= self.traces():  # a last 500, or a proxy's own status, may come after they were stored
+            if not self.has(traces):  # a last 500, or a proxy's own status, may come after they were stored
                 raise
 
     def clear(self) -> None:
@@ -143,7 +154,7 @@ class CvatTask:
         try:
             return self.patience(call, after_failure=after_failure)
         except ApiException as error:
-            if error.status in _NOTHING_PASSES:
+            if error.status in _FOR_ALL:
                 raise ServerUnavailable(f"CVAT at {self.server} answers {_told(error)}") from None
             raise otherwise(_told(error)) from None
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from cvat_nuclio.labels import SCORE, LabelRow, LabelType
 from cvat_nuclio.masks import flat_crop
-from sam3_core import EncodedImage, FindOptions, Instance, Mask, Rules, Segmenter
+from sam3_core import Caller, EncodedImage, FindOptions, Instance, Mask, Rules, Segmenter
+from sam3_core.caller import BULK
 from sam3_core.encodings.outlines import ring_area
 from sam3_core.encodings.polygons import Polygon, bridged, polygons
 from sam3_core.finish import finished
@@ -41,6 +42,7 @@ def detect(
     options: FindOptions,
     *,
     threshold: float | None = None,
+    caller: Caller = BULK,
 ) -> Detection:
     """Search every row's concept, each once, and write what is found.
 
@@ -50,7 +52,7 @@ def detect(
     special = Rules(threshold=threshold)
     asked = {row.name: replace(row.concept, rules=special.over(row.concept.rules)) for row in rows}
     concepts = list(dict.fromkeys(asked.values()))
-    results = dict(zip(concepts, segmenter.find(image, concepts, options), strict=True))
+    results = dict(zip(concepts, segmenter.find(image, concepts, options, caller=caller), strict=True))
     found: list[tuple[LabelRow, Instance]] = []
     remarks: list[str] = []
     for row in rows:

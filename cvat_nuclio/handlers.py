@@ -26,9 +26,9 @@ from cvat_nuclio.labels import LabelRow, read_labels, undeclared
 from cvat_nuclio.pictures import Picture, Pictures, png_of
 from cvat_nuclio.segmenter import make_segmenter
 from cvat_nuclio.settings import CvatSettings
-from sam3_core import FindOptions, Rules, Segmenter
+from sam3_core import Caller, FindOptions, Lane, Rules, Segmenter
 from sam3_core.errors import BadSettings, BrokenImage, InvalidInput, InvalidPrompt, Sam3Error, TooLarge
-from sam3_core.settings import load_settings
+from sam3_core.settings import load_settings, not_read
 
 Context = Any
 """Nuclio's, with ``logger``, ``user_data`` and ``Response``."""
@@ -83,6 +83,8 @@ def answer_interactor(context: Context, event: Event) -> Any:
 def _start(context: Context, read: Callable[[CvatSettings], tuple[LabelRow, ...]]) -> None:
     try:
         settings = load_settings(CvatSettings)
+        if others := not_read(CvatSettings):
+            context.logger.info(f"set, but for the server and not for this function: {', '.join(others)}")
         labels = read(settings)
         segmenter = make_segmenter(settings)
     except BadSettings as error:
@@ -109,17 +111,21 @@ def _options(settings: CvatSettings) -> FindOptions:
 def _answer(
     context: Context,
     event: Event,
-    work: Callable[[Context, Function, Body, Picture], Any],
+    work: Callable[[Context, Function, Body, Picture, float], Any],
     empty: Callable[[tuple[int, int]], Any],
 ) -> Any:
-    """The response to a request. empty: the answer when nothing is found on a picture of this size."""
+    """The response to a request. work: gets the time, of ``time.monotonic``, at which it must be answered.
+
+    empty: the answer when nothing is found on a picture of this size.
+    """
     function: Function = context.user_data.sam3
+    deadline = time.monotonic() + function.settings.budget_seconds
     size = (1, 1)
     try:
         body = _body(event.body)
         picture = function.pictures.read(body["image"])
         size = picture.size
-        return _response(context, work(context, function, body, picture))
+        return _response(context, work(context, function, body, picture, deadline))
     except (BrokenImage, TooLarge, InvalidPrompt) as error:
         context.logger.warn(f"answered with nothing: {error}")
         return _response(context, empty(size))
@@ -131,21 +137,28 @@ def _answer(
         return _response(context, {"error": f"a defect in the function: {type(error).__name__}"}, Sam3Error.status)
 
 
-def _detect(context: Context, function: Function, body: Body, picture: Picture) -> Any:
+def _detect(context: Context, function: Function, body: Body, picture: Picture, deadline: float) -> Any:
+    """In the lane for bulk: CVAT does not say whether somebody waits for this one frame."""
     started = time.monotonic()
-    found = detect(function.segmenter, picture.image, function.labels, function.options, threshold=_threshold(body))
+    found = detect(
+        function.segmenter,
+        picture.image,
+        function.labels,
+        function.options,
+        threshold=_threshold(body),
+        caller=Caller(Lane.BULK, deadline),
+    )
     _tell(context, len(found.items), found.remarks, started)
     return found.items
 
 
-def _interact(context: Context, function: Function, body: Body, picture: Picture) -> Any:
-    started = time.monotonic()
-    until = started + function.settings.budget_seconds
+def _interact(context: Context, function: Function, body: Body, picture: Picture, deadline: float) -> Any:
+    started, caller = time.monotonic(), Caller(Lane.CLICK, deadline)
     prompts = read_prompts(body, picture.size)
     if function.settings.interactor == "exemplar":
-        found = find_alike(function.segmenter, picture.image, prompts, function.options, until=until)
+        found = find_alike(function.segmenter, picture.image, prompts, function.options, caller=caller)
     else:
-        found = outline(function.segmenter, picture.image, prompts, until=until)
+        found = outline(function.segmenter, picture.image, prompts, caller=caller)
     _tell(context, len(found.instances), found.remarks, started)
     return _reply(function, found.instances, picture.size)
 
@@ -169,7 +182,7 @@ def _body(body: object) -> Body:
     if isinstance(body, bytes | str):
         try:
             body = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f"the request is not JSON: {error}") from None
     if not isinstance(body, dict) or not isinstance(body.get("image"), str):
         raise InvalidInput('the request is not an object with the picture as base64 text under "image"')

@@ -9,8 +9,7 @@ object is outlined first, and its box is the exemplar; negative clicks so show w
 
 from __future__ import annotations
 
-import math
-import time
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from cvat_nuclio.detection import score_text
 from cvat_nuclio.masks import cvat_rle
 from sam3_core import (
     Box,
+    Caller,
     Concept,
     EncodedImage,
     Exemplar,
@@ -30,8 +30,10 @@ from sam3_core import (
     Segmenter,
     VisualPrompt,
 )
-from sam3_core.errors import InvalidInput, InvalidPrompt
+from sam3_core.caller import CLICK
+from sam3_core.errors import InvalidInput, InvalidPrompt, OutOfTime
 from sam3_core.finish import DEFAULT_FINISH, finished
+from sam3_core.nearest import distance, nearest
 
 CONFIDENCE = 0
 """The id of the only attribute that CVAT's browser library reads."""
@@ -81,38 +83,44 @@ def read_prompts(body: Mapping[str, Any], size: tuple[int, int]) -> Prompts:
     return Prompts(tuple(points), tuple(boxes), tuple(unusable))
 
 
-def outline(segmenter: Segmenter, image: EncodedImage, prompts: Prompts, *, until: float = math.inf) -> Interaction:
+def outline(segmenter: Segmenter, image: EncodedImage, prompts: Prompts, *, caller: Caller = CLICK) -> Interaction:
     """The objects that were clicked or boxed. What one prompt cannot find does not spoil the others.
 
-    until: of ``time.monotonic``; a prompt that was not begun by then is a remark. Raises as ``Segmenter.outline``,
-    but for InvalidPrompt, which is a remark.
+    Raises as ``Segmenter.outline``, but for InvalidPrompt, which is a remark, and so is OutOfTime after the first
+    object.
     """
     found: list[Instance] = []
     remarks = list(prompts.unusable)
-    for points, box in _objects(prompts):
-        instance = _outline_one(segmenter, image, VisualPrompt(points, box), remarks, until)
-        found += [instance] if instance else []
+    for prompt in _objects(prompts):
+        try:
+            instance = _outline_one(segmenter, image, prompt, remarks, caller)
+        except OutOfTime:
+            if not found:  # nobody looked: that must not look like nothing there
+                raise
+            remarks.append(f"out of time before {_shown(prompt)}")
+        else:
+            found += [instance] if instance else []
     return _answer(found, prompts, remarks)
 
 
 def find_alike(
-    segmenter: Segmenter, image: EncodedImage, prompts: Prompts, options: FindOptions, *, until: float = math.inf
+    segmenter: Segmenter, image: EncodedImage, prompts: Prompts, options: FindOptions, *, caller: Caller = CLICK
 ) -> Interaction:
-    """Everything like what was boxed or clicked, best first. until: as for ``outline``, for the clicks.
+    """Everything like what was boxed or clicked, best first.
 
     Raises as ``find`` and ``outline`` of ``Segmenter``, but for InvalidPrompt, which is a remark.
     """
     remarks = list(prompts.unusable)
     exemplars = [Exemplar(box) for box in prompts.boxes]
     for point in prompts.points:
-        if point.positive and any(_distance(point, box) == 0 for box in prompts.boxes):
+        if point.positive and any(distance(point, box) == 0 for box in prompts.boxes):
             continue  # on an object that is shown already
-        if shown := _outline_one(segmenter, image, VisualPrompt((Point(point.x, point.y),)), remarks, until):
+        if shown := _outline_one(segmenter, image, VisualPrompt((Point(point.x, point.y),)), remarks, caller):
             exemplars.append(Exemplar(Box(*shown.box), positive=point.positive))
     if not any(exemplar.positive for exemplar in exemplars):
         return _answer([], prompts, remarks)
     try:
-        (result,) = segmenter.find(image, [Concept(exemplars=tuple(exemplars))], options)
+        (result,) = segmenter.find(image, [Concept(exemplars=tuple(exemplars))], options, caller=caller)
     except InvalidPrompt as error:
         return _answer([], prompts, [*remarks, str(error)])
     return _answer(result.instances, prompts, [*remarks, *([result.reason] if result.reason else result.notes)])
@@ -154,14 +162,11 @@ def _answer(found: Sequence[Instance], prompts: Prompts, remarks: list[str]) -> 
 
 
 def _outline_one(
-    segmenter: Segmenter, image: EncodedImage, prompt: VisualPrompt, remarks: list[str], until: float
+    segmenter: Segmenter, image: EncodedImage, prompt: VisualPrompt, remarks: list[str], caller: Caller
 ) -> Instance | None:
     """The best reading of a prompt; None, with a remark, where there is none."""
-    if time.monotonic() > until:
-        remarks.append(f"out of time before {_shown(prompt)}")
-        return None
     try:
-        found = segmenter.outline(image, prompt)
+        found = segmenter.outline(image, prompt, caller=caller)
     except InvalidPrompt as error:
         remarks.append(str(error))
         return None
@@ -171,30 +176,15 @@ def _outline_one(
     return found[0]
 
 
-def _objects(prompts: Prompts) -> Iterator[tuple[tuple[Point, ...], Box | None]]:
-    """Clicks and the box of each object; negative clicks alone are none."""
+def _objects(prompts: Prompts) -> Iterator[VisualPrompt]:
+    """The prompt of each object, from clicks and its box; negative clicks alone are none."""
     if not prompts.boxes:
         if any(point.positive for point in prompts.points):
-            yield prompts.points, None
+            yield VisualPrompt(prompts.points)
         return
-    owners = [_nearest(point, prompts.boxes) for point in prompts.points]
+    owners = [nearest(point, prompts.boxes) for point in prompts.points]
     for number, box in enumerate(prompts.boxes):
-        yield tuple(p for p, owner in zip(prompts.points, owners, strict=True) if owner == number), box
-
-
-def _nearest(point: Point, boxes: Sequence[Box]) -> int:
-    """The index of the nearest box; of several around the point the smallest."""
-
-    def order(index: int) -> tuple[float, float]:
-        box = boxes[index]
-        return _distance(point, box), (box.x1 - box.x0) * (box.y1 - box.y0)
-
-    return min(range(len(boxes)), key=order)
-
-
-def _distance(point: Point, box: Box) -> float:
-    """In pixels; 0 inside."""
-    return math.hypot(max(box.x0 - point.x, 0.0, point.x - box.x1), max(box.y0 - point.y, 0.0, point.y - box.y1))
+        yield VisualPrompt(tuple(p for p, owner in zip(prompts.points, owners, strict=True) if owner == number), box)
 
 
 def _pairs(body: Mapping[str, Any], key: str) -> list[tuple[float, float]]:
@@ -214,7 +204,7 @@ def _pairs(body: Mapping[str, Any], key: str) -> list[tuple[float, float]]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _shown(prompt: VisualPrompt) -> str:

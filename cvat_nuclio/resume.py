@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,21 +28,22 @@ def trace(annotation: Mapping[str, Any]) -> str:
 
 
 class Slice(BaseModel):
-    """Frames that are uploaded in one request, and the traces of the annotations in it."""
+    """Frames that are uploaded in one request, the traces of the annotations in it, and when (seconds since 1970)."""
 
     model_config = ConfigDict(frozen=True)
 
     frames: tuple[int, ...]
     traces: frozenset[str]
+    sent: float
 
 
 class Notes(BaseModel):
     """What a resume file says.
 
-    server, task: what it goes for. plan: what was looked for and with which model, so that one run is not continued
-    by another. done: frames whose annotations are on the server, or for which there was nothing to upload.
-    clearing: whether annotations from before the run may still have to be removed.
-    pending: a slice that was sent and may have arrived or not.
+    server, task: what it goes for. plan: what the last run looked for and with which model. done: by plan, so that
+    one run is not continued by another, the frames whose annotations are on the server, or for which there was
+    nothing to upload. cleared: the part of the task that the last run has removed all annotations from, or nothing.
+    pending: a slice of the last run that was sent and may have arrived or not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,12 +51,30 @@ class Notes(BaseModel):
     server: str
     task: int
     plan: str
-    done: frozenset[int] = frozenset()
-    clearing: bool = False
+    done: dict[str, frozenset[int]] = {}
+    cleared: str = ""
     pending: Slice | None = None
 
     def changed(self, **fields: Any) -> Notes:
         return self.model_copy(update=fields)
+
+    @property
+    def filled(self) -> frozenset[int]:
+        """Frames that are done by the plan."""
+        return self.done.get(self.plan, frozenset())
+
+    @property
+    def filled_otherwise(self) -> frozenset[int]:
+        """Frames that are done by another plan."""
+        return frozenset[int]().union(*(done for plan, done in self.done.items() if plan != self.plan))
+
+    def filling(self, frames: Iterable[int]) -> Notes:
+        """With these frames done by the plan, and no slice pending."""
+        return self.changed(done=self.done | {self.plan: self.filled.union(frames)}, pending=None)
+
+    def without(self, frames: frozenset[int]) -> Notes:
+        """With these frames not done, by whatever plan."""
+        return self.changed(done={plan: done - frames for plan, done in self.done.items()})
 
 
 def read_notes(path: Path) -> Notes | None:
@@ -84,7 +103,7 @@ def write_notes(path: Path, notes: Notes) -> None:
 
 
 def _as_json(notes: Notes) -> dict[str, Any]:
-    return notes.model_dump(mode="json") | {"done": sorted(notes.done)}
+    return notes.model_dump(mode="json") | {"done": {plan: sorted(done) for plan, done in notes.done.items()}}
 
 
 @contextmanager

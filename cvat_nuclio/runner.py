@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,14 +13,25 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from cvat_nuclio import patience
 from cvat_nuclio.cvat_task import CvatTask, Frame, Refused
 from cvat_nuclio.resume import Notes, Slice, read_notes, trace, write_notes
 from cvat_nuclio.sdk_shapes import Annotation, Target, drawn, search
 from sam3_core import EncodedImage, FindOptions, Segmenter
-from sam3_core.errors import InvalidInput, InvalidPrompt, ModelUnavailable, NotReady, Sam3Error, ServerUnavailable
+from sam3_core.errors import (
+    Busy,
+    InvalidInput,
+    InvalidPrompt,
+    ModelUnavailable,
+    NotReady,
+    OutOfMemory,
+    Sam3Error,
+    ServerUnavailable,
+    Unauthorized,
+)
 from sam3_core.results import ConceptResult
 
-_FOR_ALL = (ModelUnavailable, InvalidPrompt, NotReady, ServerUnavailable)
+_FOR_ALL = (ModelUnavailable, Unauthorized, InvalidPrompt, NotReady, Busy, ServerUnavailable)
 """No other frame would fare better."""
 
 
@@ -56,9 +68,9 @@ class Work:
             image = self.picture(self.task.picture(frame))
             rows = [target.row for target in self.targets]
             results = self.task.patience(lambda: search(self.segmenter, image, rows, self.options))
-        except _FOR_ALL:
-            raise
         except Sam3Error as error:
+            if isinstance(error, _FOR_ALL) and not isinstance(error, OutOfMemory):
+                raise
             return Outcome(frame, problem=str(error))
         found = drawn(image, results, self.targets)
         for annotation in found:
@@ -75,47 +87,58 @@ class Notebook:
         self.notes = notes
         write_notes(path, notes)
 
-    def note(self, **changes: object) -> None:
-        notes = self.notes.changed(**changes)
+    def note(self, notes: Notes) -> None:
         write_notes(self.path, notes)
         self.notes = notes
 
 
 def begin(
-    work: Work, frames: Sequence[Frame], path: Path, *, clear: bool = False, restart: bool = False
+    work: Work,
+    frames: Sequence[Frame],
+    path: Path,
+    *,
+    clear: bool = False,
+    restart: bool = False,
+    waits: Callable[[float], None] = lambda seconds: None,
 ) -> tuple[Notebook, list[Frame]]:
     """The notes to go on with, and the frames that are left.
 
-    path: of the resume file. clear: remove what the task or job holds already, at a run's start but not when it goes
-    on. restart: fill the frames again, whatever was noted.
-    Raises InvalidInput where an earlier run looked for something else, as both would lie over each other.
+    path: of the resume file. clear: remove what the task or job holds already, at a run's start but not when one goes
+    on that began so. restart: fill the frames again, whatever was noted. waits: told of the seconds that the last
+    slice of a run that was cut off may take to arrive, where it has not.
+    Raises InvalidInput where an earlier run looked for something else in a frame, as both would lie over each other.
     """
     task, plan, wanted = work.task, work.plan, frozenset(frame.number for frame in frames)
-    old = read_notes(path) or Notes(server=task.server, task=task.id, plan=plan, clearing=clear)
-    if (old.server, old.task) != (task.server, task.id):
-        raise InvalidInput(f"{path} belongs to task {old.task} on {old.server}; name another resume file")
-    old = _settled(old, task)
-    if restart or (clear and (old.plan != plan or wanted <= old.done)):
-        old = old.changed(plan=plan, done=old.done - wanted, clearing=clear)
-    elif old.plan != plan:
+    notes = read_notes(path) or Notes(server=task.server, task=task.id, plan=plan)
+    if (notes.server, notes.task) != (task.server, task.id):
+        raise InvalidInput(f"{path} belongs to task {notes.task} on {notes.server}; name another resume file")
+    notes = _settled(notes, task, waits).changed(plan=plan)
+    otherwise = wanted & notes.filled_otherwise
+    anew = restart or (clear and (notes.cleared != task.part or bool(otherwise) or wanted <= notes.filled))
+    if anew:
+        notes = notes.without(wanted).changed(cleared="")
+    elif otherwise:
         raise InvalidInput(
-            f"{len(old.done & wanted)} of these {len(wanted)} frames were filled with other labels, other options or "
-            f"another model ({path}); --clear-existing replaces what is there, --restart adds to it"
+            f"{len(otherwise)} of these {len(wanted)} frames were filled with other labels, other options or another "
+            f"model ({path}); --clear-existing replaces what is there, --restart adds to it"
         )
-    book = Notebook(path, old)
-    if old.clearing:
-        if clear:
-            task.clear()
-        book.note(clearing=False)
-    return book, [frame for frame in frames if frame.number not in book.notes.done]
+    book = Notebook(path, notes)
+    if anew and clear:
+        task.clear()
+        book.note(notes.changed(cleared=task.part))
+    return book, [frame for frame in frames if frame.number not in book.notes.filled]
 
 
-def _settled(notes: Notes, task: CvatTask) -> Notes:
+def _settled(notes: Notes, task: CvatTask, waits: Callable[[float], None]) -> Notes:
     """The notes once it is known whether the last slice of a run that was cut off arrived."""
-    if notes.pending is None:
+    last = notes.pending
+    if last is None:
         return notes
-    arrived = notes.pending.traces <= task.traces()
-    return notes.changed(done=notes.done.union(notes.pending.frames) if arrived else notes.done, pending=None)
+    arrived, left = task.has(last.traces), patience.STILL_AT_IT - abs(time.time() - last.sent)
+    if not arrived and left > 0:
+        waits(left)
+        arrived = task.has(last.traces, within=left)
+    return notes.filling(last.frames if arrived else ())
 
 
 def fill(
@@ -131,8 +154,8 @@ def fill(
 
     in_flight: how many frames are fetched, searched and drawn at the same time. slice_frames: how many are uploaded
     at once. seen: told of each frame when it has been searched, before it is uploaded.
-    Raises ModelUnavailable, InvalidPrompt, NotReady or ServerUnavailable, which no other frame would mend; what was
-    searched and not uploaded is lost then, and found again by the next run.
+    Raises ModelUnavailable, Unauthorized, InvalidPrompt, NotReady, Busy or ServerUnavailable, which no other frame
+    would mend; what was searched and not uploaded is lost then, and found again by the next run.
     """
     with _ahead(work, frames, in_flight) as outcomes:
         while batch := list(islice(_telling(outcomes, seen), slice_frames)):
@@ -175,13 +198,13 @@ def _stored(task: CvatTask, batch: Sequence[Outcome], book: Notebook) -> list[Ou
     frames = tuple(outcome.frame.number for outcome in whole)
     if found:
         traces = frozenset(trace(annotation.to_dict()) for annotation in found)
-        book.note(pending=Slice(frames=frames, traces=traces))
+        book.note(book.notes.changed(pending=Slice(frames=frames, traces=traces, sent=time.time())))
         try:
             task.add(found, traces)
         except Refused as refusal:
-            book.note(pending=None)
+            book.note(book.notes.changed(pending=None))
             if len(batch) == 1:
                 return [replace(batch[0], annotations=(), results=(), problem=str(refusal))]
             return [stored for outcome in batch for stored in _stored(task, [outcome], book)]
-    book.note(done=book.notes.done.union(frames), pending=None)
+    book.note(book.notes.filling(frames))
     return list(batch)

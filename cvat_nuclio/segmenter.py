@@ -7,25 +7,20 @@ from importlib.util import find_spec
 from cvat_nuclio.settings import CvatSettings
 from sam3_core import Segmenter
 from sam3_core.errors import BadSettings
-from sam3_core.remote import RemoteSegmenter
+from sam3_core.replicas import remote_segmenter
 
 
 def make_segmenter(settings: CvatSettings) -> Segmenter:
-    """With ``core_url`` a client of that server, which needs no torch; without it the weights in this process.
+    """With ``core_url`` a client of those servers, which needs no torch; without it the weights in this process.
 
     Raises BadSettings where neither can be.
     """
     if settings.core_url:
-        return RemoteSegmenter(
-            settings.core_url,
-            user=settings.core_user,
-            password=settings.core_password,
-            seconds=settings.budget_seconds,
-        )
+        return remote_segmenter(settings, seconds=settings.budget_seconds)
     if find_spec("torch") is None:
         raise BadSettings(
             "torch is not installed here, so the weights must be elsewhere: SAM3_CORE_URL names the server that "
-            "holds them (or install 'sam3-prelabel[local]', as function-gpu.yaml does)"
+            "holds them (or install 'sam3-prelabel[local]', as the image of function-gpu.yaml has it)"
         )
     from sam3_core.engine import LocalSegmenter
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from sam3_core.settings import CoreSettings
 
@@ -12,12 +12,32 @@ from sam3_core.settings import CoreSettings
 class CvatSettings(CoreSettings):
     """Read once at start from ``SAM3_...`` variables; see ``sam3_core.settings.load_settings``."""
 
-    core_url: str | None = Field(
-        None,
-        description="our server that holds the weights, e.g. `http://gpu-box:9090`; without it they are loaded here",
+    siblings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "SAM3_ALLOWED_HOSTS",
+            "SAM3_API_TOKEN",
+            "SAM3_BASIC_AUTH_PASSWORD",
+            "SAM3_BASIC_AUTH_USER",
+            "SAM3_FETCH_SECONDS",
+            "SAM3_IMAGE_CACHE_MB",
+            "SAM3_LABEL_STUDIO_API_KEY",
+            "SAM3_LABEL_STUDIO_URL",
+            "SAM3_LOCAL_FILES_ROOT",
+            "SAM3_LOG",
+            "SAM3_MAX_BULK",
+            "SAM3_MAX_CLICKS",
+            "SAM3_MAX_IMAGE_MB",
+            "SAM3_MAX_REQUEST_MB",
+            "SAM3_OPEN_WEBHOOK",
+            "SAM3_PUSH_SECONDS",
+            "SAM3_RECEIVE_SECONDS",
+            "SAM3_REQUEST_SECONDS",
+            "SAM3_SEND_SECONDS",
+            "SAM3_STORE",
+            "SAM3_TASKS_IN_FLIGHT",
+        }
     )
-    core_user: str | None = Field(None, description="user name that server asks for; needs a password")
-    core_password: str | None = Field(None, description="password that server asks for", repr=False)
+
     labels: str | None = Field(
         None,
         description="the detector's labels: JSON, or a file with it, as in "
@@ -37,21 +57,8 @@ class CvatSettings(CoreSettings):
         100.0, gt=0, lt=120, description="a request is answered in this time; CVAT itself gives up after 120 s"
     )
 
-    @field_validator("core_url", "core_user", "core_password", "labels", mode="before")
+    @field_validator("labels", mode="before")
     @classmethod
     def _drop_empty(cls, value: object) -> object:
         """Files of several functions pass unset variables on as empty strings."""
         return (value.strip() or None) if isinstance(value, str) else value
-
-    @field_validator("core_url")
-    @classmethod
-    def _check_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must be an address that starts with http:// or https://")
-        return value.rstrip("/") if value else None
-
-    @model_validator(mode="after")
-    def _check_pair(self) -> Self:
-        if bool(self.core_user) != bool(self.core_password):
-            raise ValueError("basic auth needs both a user and a password (SAM3_CORE_USER, SAM3_CORE_PASSWORD)")
-        return self

@@ -163,7 +163,16 @@ def _greet(console: Console, work: Work) -> None:
 
 def _run(console: Console, work: Work, frames: Sequence[Frame], path: Path, wish: Wish) -> report.Tally:
     tally = report.Tally([target.row.name for target in work.targets])
-    book, left = begin(work, frames, path, clear=wish.clear_existing, restart=wish.restart)
+    book, left = begin(
+        work,
+        frames,
+        path,
+        clear=wish.clear_existing,
+        restart=wish.restart,
+        waits=lambda seconds: report.say(
+            console, f"an earlier run was cut off; its last slice may still arrive: waiting {seconds:.0f} s at most"
+        ),
+    )
     if len(left) < len(frames):
         noted = f"{len(frames) - len(left)} of {len(frames)} frames were filled by an earlier run ({path})"
         report.say(console, escape(noted) + ("" if left else "; --restart fills them once more"))
@@ -182,7 +191,8 @@ def _run(console: Console, work: Work, frames: Sequence[Frame], path: Path, wish
                 tally.add(shown)
                 report.show_reasons(console, shown, tally.names)
     except KeyboardInterrupt:
-        report.say(console, f"stopped; the same command goes on from here ({escape(str(path))})")
+        same = "the same command" + (" without --restart" if wish.restart else "")
+        report.say(console, f"stopped; {same} goes on from here ({escape(str(path))})")
         raise typer.Exit(1) from None
     finally:
         if tally.images:

@@ -7,13 +7,13 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
 
 from annotation_rules import Refused, check_annotations
-from cvat_store import CvatStore, Task
+from cvat_store import CvatStore, Job, Task
 from PIL import ExifTags, Image
 
 _JSON = "application/vnd.cvat+json"
@@ -36,7 +36,9 @@ class Call:
 
     @property
     def task(self) -> Task:
-        task: Task = _known(self.store.tasks, int(self.parts[0]))
+        """The task that the path names, or the one of the job that it names."""
+        number = int(self.parts[0])
+        task: Task = _known(self.store.tasks, self.store.jobs[number].task if number in self.store.jobs else number)
         return task
 
 
@@ -127,10 +129,7 @@ def _labels(call: Call) -> dict[str, Any]:
     if "project_id" in call.query:
         return _page(_known(call.store.projects, int(call.query["project_id"])))
     owner = call.query.get("task_id") or call.query.get("job_id")
-    if owner is None:
-        return _page([])
-    task = _known(call.store.tasks, int(owner))
-    return _page(task_labels(call.store, task))
+    return _page([]) if owner is None else _page(task_labels(call.store, replace(call, parts=(owner,)).task))
 
 
 def task_labels(store: CvatStore, task: Task) -> list[dict[str, Any]]:
@@ -139,9 +138,11 @@ def task_labels(store: CvatStore, task: Task) -> list[dict[str, Any]]:
 
 
 def _meta(call: Call) -> dict[str, Any]:
+    """A job's entries begin with its first frame."""
     task = call.task
+    job = call.store.jobs.get(int(call.parts[0])) or Job(0, 0, len(task.images) - 1, None)
     frames = []
-    for name, encoded in task.images:
+    for name, encoded in task.images[job.first : job.last + 1]:
         with Image.open(io.BytesIO(encoded)) as picture:
             turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # pixels may be cut off
             width, height = picture.size[::-1] if turned else picture.size
@@ -149,14 +150,14 @@ def _meta(call: Call) -> dict[str, Any]:
     return {
         "chunks_updated_date": "2026-01-01T00:00:00.000000Z",
         "chunk_size": task.chunk_size,
-        "size": len(task.images),
+        "size": len(frames),
         "image_quality": 70,
-        "start_frame": 0,
-        "stop_frame": len(task.images) - 1,
+        "start_frame": job.first,
+        "stop_frame": job.last,
         "frame_filter": "",
         "frames": frames,
         "deleted_frames": task.deleted,
-        "included_frames": None,
+        "included_frames": job.included and list(job.included),
         "storage": "local",
     }
 
@@ -278,13 +279,19 @@ def _progress(call: Call) -> dict[str, Any]:
     return {}
 
 
-_LINKS: Mapping[str, Any] = {"type": "annotation", "issues": {"url": "", "count": 0}, "labels": {"url": ""}}
+_OF_JOBS: Mapping[str, Any] = {
+    "type": "annotation",
+    "organization": None,
+    "organization_id": None,
+    "issues": {"url": "", "count": 0},
+    "labels": {"url": ""},
+}
 
 
 def _job(call: Call) -> dict[str, Any]:
-    """Every task has one job, of the same id, with all its frames."""
-    number, last = int(call.parts[0]), len(call.task.images) - 1
-    return {"id": number, "task_id": number, "start_frame": 0, "stop_frame": last, **_LINKS}
+    number = int(call.parts[0])
+    job: Job = _known(call.store.jobs, number)
+    return {"id": number, "task_id": job.task, "start_frame": job.first, "stop_frame": job.last, **_OF_JOBS}
 
 
 _TASK, _JOB, _QUEUE = r"/api/(?:tasks|jobs)/(\d+)", r"/api/jobs/(\d+)", r"/api/functions/queues/function:(\d+)"

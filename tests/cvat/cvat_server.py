@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -38,6 +39,7 @@ class _Failure:
     status: int
     times: int
     after: bool
+    late: float | None
 
 
 class CvatServer(CvatStore):
@@ -63,13 +65,16 @@ class CvatServer(CvatStore):
         self._thread.join()
         self._http.server_close()
 
-    def fail_next(self, path_part: str, status: int, times: int = 1, *, after: bool = False) -> None:
+    def fail_next(
+        self, path_part: str, status: int, times: int = 1, *, after: bool = False, late: float | None = None
+    ) -> None:
         """The next requests whose path holds path_part fail. status 0: the connection is cut without an answer.
 
-        after: the request is carried out first and only its answer is lost.
+        after: the request is carried out first and only its answer is lost. late: it is carried out so many seconds
+        after the failure was answered, as behind a proxy that does not wait.
         """
         with self.lock:
-            self._failures.append(_Failure(path_part, status, times, after))
+            self._failures.append(_Failure(path_part, status, times, after, late))
 
     def _respond(self, method: str, target: str, headers: dict[str, str], body: Any) -> Answer:
         split = urlsplit(target)
@@ -83,6 +88,8 @@ class CvatServer(CvatStore):
                 real = answer(self, method, path, query, body)
             else:
                 real = Answer(401, b'{"detail": "Authentication credentials were not provided."}')
+        elif failure.late is not None:
+            threading.Timer(failure.late, answer, (self, method, path, query, body)).start()
         reply = lost or real
         with self.lock:
             self.requests.append(Request(method, path, query, body, reply.status, headers))
@@ -101,6 +108,10 @@ def _handler_of(server: CvatServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # of clients that are gone, or were killed
+                super().handle()
 
         def _serve(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -23,6 +23,16 @@ class Task:
     updated: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
+@dataclass(frozen=True)
+class Job:
+    """Frames first to last of a task, both included; of these only some where included says which."""
+
+    task: int
+    first: int
+    last: int
+    included: tuple[int, ...] | None
+
+
 @dataclass
 class AgentRequest:
     """What a user asked of an agent's function. state: queued, acquired, completed or failed; result: as sent."""
@@ -40,6 +50,7 @@ class CvatStore:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.tasks: dict[int, Task] = {}
+        self.jobs: dict[int, Job] = {}
         self.projects: dict[int, list[dict[str, Any]]] = {}
         self.functions: dict[int, dict[str, Any]] = {}
         self.agent_requests: dict[str, AgentRequest] = {}
@@ -63,6 +74,13 @@ class CvatStore:
             filled = self._with_ids(labels, {"task_id": task})
             self.tasks[task] = Task(list(images), filled, chunk_size, list(deleted_frames), project)
             return task
+
+    def add_job(self, task: int, first: int, last: int, included: Sequence[int] | None = None) -> int:
+        """included: as ground truth jobs have it."""
+        with self.lock:
+            job = self.new_id()
+            self.jobs[job] = Job(task, first, last, None if included is None else tuple(included))
+            return job
 
     def add_project(self, labels: Sequence[dict[str, Any]]) -> int:
         """labels: as in add_task."""

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sam3_core import (
+    Caller,
     Concept,
     ConceptResult,
     EncodedImage,
@@ -17,6 +18,7 @@ from sam3_core import (
     ModelState,
     VisualPrompt,
 )
+from sam3_core.caller import BULK, CLICK
 from sam3_core.rules import DEFAULT_RULES
 
 
@@ -84,27 +86,41 @@ class Script:
         self.error = error
         self.searches: list[tuple[tuple[Concept, ...], FindOptions]] = []
         self.prompts: list[VisualPrompt] = []
+        self.callers: list[Caller] = []
 
     def info(self) -> ModelInfo:
         return ModelInfo("script", ModelState.READY, "cpu", "float32")
 
     def find(
-        self, image: bytes | EncodedImage, concepts: Sequence[Concept], options: FindOptions | None = None
+        self,
+        image: bytes | EncodedImage,
+        concepts: Sequence[Concept],
+        options: FindOptions | None = None,
+        *,
+        caller: Caller = BULK,
     ) -> list[ConceptResult]:
-        if self.error:
-            raise self.error
+        self._asked(caller)
         self.searches.append((tuple(concepts), options or FindOptions()))
         return [self._result(concept) for concept in concepts]
 
     def outline(
-        self, image: bytes | EncodedImage, prompt: VisualPrompt, options: object = None, *, wanted: object = None
+        self,
+        image: bytes | EncodedImage,
+        prompt: VisualPrompt,
+        options: object = None,
+        *,
+        caller: Caller = CLICK,
     ) -> list[Instance]:
-        if self.error:
-            raise self.error
+        self._asked(caller)
         self.prompts.append(prompt)
         return list(self.outlined.pop(0))
 
-    def warm(self, image: bytes | EncodedImage) -> None:
+    def warm(self, image: bytes | EncodedImage, *, caller: Caller = BULK) -> None:
+        self._asked(caller)
+
+    def _asked(self, caller: Caller) -> None:
+        self.callers.append(caller)
+        caller.check()
         if self.error:
             raise self.error
 

@@ -14,7 +14,7 @@ from PIL import Image
 from sam3_core.demo.scenes import Scene, render_scene
 
 SCENE: Scene = render_scene(10, objects=(3, 4), size=(320, 240))
-"""A white square at the left, three circles: purple, yellow, orange; none touches another."""
+"""A white square, a yellow circle over one of its corners, and two more circles, purple and orange."""
 
 TARGET, OTHER = SCENE.matching("white square")[0], SCENE.matching("orange circle")[0]
 BACKGROUND = (75.0, 55.0)
@@ -100,8 +100,10 @@ def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def _with_alpha(image: Image.Image) -> bytes:
-    image.putalpha(255)
-    return _saved(image, "PNG")
+    """The white square is a hole, seen on the white page; the colour hidden under it is the dark background's."""
+    pixels = np.dstack([np.asarray(image), np.full(SCENE.image.shape[:2], 255, np.uint8)])
+    pixels[TARGET.mask] = [*SCENE.image[0, 0], 0]
+    return _saved(Image.fromarray(pixels), "PNG")
 
 
 def _sixteen_bits(image: Image.Image) -> bytes:

@@ -24,11 +24,13 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class TaskLabel:
-    """attributes: input type and allowed values by name; of a number: lowest, highest, step."""
+    """attributes: input type and allowed values by name; of a number: lowest, highest, step. sublabels: by name, of a
+    skeleton."""
 
     id: int
     type: str = "any"
     attributes: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
+    sublabels: Mapping[str, TaskLabel] = field(default_factory=dict)
 
 
 def detector_request(image: bytes, threshold: float | None = None) -> dict[str, Any]:
@@ -67,10 +69,36 @@ def converted(
         if kind == "tag":
             result["tags"].append(common)
             continue
+        common["outside"] = bool(item.get("outside", False))
+        if kind == "skeleton":
+            elements = _elements(item, label)
+            if all(element["outside"] for element in elements):
+                continue
+            result["shapes"].append({**common, "type": kind, "elements": elements})
+            continue
         shape = {**common, **_geometry(item, kind, conv_mask_to_poly)}
         check_shape(shape)
         result["shapes"].append(shape)
     return result
+
+
+def _elements(item: Mapping[str, Any], label: TaskLabel) -> list[dict[str, Any]]:
+    """One for each sublabel; those that the function left out lie outside, in the middle of the others."""
+    given = {_of(element, "label"): element for element in _of(item, "elements")}
+    elements = []
+    for name, sublabel in label.sublabels.items():
+        if (element := given.get(name)) is None:
+            continue
+        shape = {"type": _of(element, "type"), "points": _of(element, "points")}
+        check_shape(shape)
+        shape |= {"outside": bool(element.get("outside", False)), "attributes": _attributes(element, sublabel)}
+        elements.append({"label_id": sublabel.id, **shape})
+    if not elements:
+        return []
+    middle = np.mean([element["points"][:2] for element in elements], axis=0).tolist()
+    missing = (sublabel for name, sublabel in label.sublabels.items() if name not in given)
+    left_out = {"type": "points", "points": middle, "outside": True, "attributes": []}
+    return [*elements, *({"label_id": sublabel.id, **left_out} for sublabel in missing)]
 
 
 def _geometry(item: Mapping[str, Any], kind: str, conv_mask_to_poly: bool) -> dict[str, Any]:

@@ -2,21 +2,26 @@
 
 The weights are the demo checkpoint's, the wrapper's objects nuclio-sdk's, the decoder of masks cvat-sdk's.
 
-Which tests cover which line of the contract's checklist; a name without a file is a test here, trackers come with
-video:
+Which tests hold which line of the contract's checklist; a name without a file is a test here:
 
-1. yaml files: test_function_yaml.
+1. yaml files: test_function_yaml.py, by yaml_twin.py; written ones: test_cvat_spec.py.
 2. interactor's prompts, legacy switch, nothing found: test_every_prompt_on_every_picture,
    test_the_legacy_mask_is_the_shapes_mask, test_nothing_found_in_legacy_form, test_exemplars_find_everything_alike.
 3. detector's items and thresholds: test_detector_items_on_every_picture, test_masks_convert_to_polygons,
-   test_thresholds.
+   test_thresholds; groups of parts: test_detection.py.
+4. trackers: none yet, they come with video.
 5. bodies, error path, strict JSON: test_charset_gives_bytes_and_the_same_answer, test_broken_requests,
    test_points_that_are_none; every reply is read by ``Reply.json``, which is strict.
-6. large bodies and image modes: test_a_body_of_40_megabytes, every_picture.
+6. large bodies and image modes: test_a_body_of_40_megabytes, every_picture; more modes: test_cvat_pictures.py.
+7. a second click decodes nothing: test_handlers.py; sends nothing: test_thin_functions.py; runs no vision pass:
+   tests/engine/test_repeat_click.py. Bounds: test_cvat_pictures.py (names), tests/engine/test_embeddings.py. How much
+   faster that is, benchmarks/clicks.py measures.
+8. cvat-cli and the SDK's functions: test_auto_annotation.py, test_sdk_functions.py; our runner:
+   test_cvat_command.py, test_runner.py.
+9. agents with ``--burst``, regions included: test_agents.py, for detectors and interactors.
 10. drills: test_a_batch_survives_its_pictures, test_content_is_never_an_error, test_a_killed_worker_comes_back;
-    time-out, restart, busy, size limit: test_nuclio_process.
-
-Lines 7 (caches), 8 and 9 (the SDK and its agents, against cvat_server) are tested beside the parts they are about.
+    a busy server, or one short of memory: test_thin_functions.py; time-out, restart, busy, size limit:
+    test_nuclio_process.py.
 """
 
 from __future__ import annotations
@@ -41,6 +46,8 @@ from golden import OTHER, PROMPTS, SCENE, TARGET, Picture, Prompts, overlap, pic
 from nuclio_wire import Limits, NuclioFunction, Reply
 from PIL import Image
 from server_twin import TaskLabel, converted, detector_request, interactor_request
+
+from sam3_core.demo.scenes import render_scene
 
 _ROOM = Path(__file__).parents[2] / "cvat_nuclio"
 _ENV = {
@@ -118,6 +125,12 @@ def _write_labels(path: Path) -> None:
     path.write_text(yaml.safe_dump(document))
 
 
+def _check_worked(reply: Reply) -> None:
+    """An answer, and not because the picture could not be used, which is logged as a warning."""
+    assert (reply.status, reply.content_type) == (200, "application/json")
+    assert {log["level"] for log in reply.logs} == {"info"}
+
+
 # What is clicked or boxed
 
 
@@ -125,7 +138,7 @@ def _write_labels(path: Path) -> None:
 @every_picture
 def test_every_prompt_on_every_picture(interactor: NuclioFunction, picture: Picture, prompts: Prompts) -> None:
     reply = interactor.post(interactor_request(picture.data, **prompts.on(picture)))
-    assert (reply.status, reply.content_type) == (200, "application/json")
+    _check_worked(reply)
     assert set(reply.json) == {"shapes"}
     outlines = decoded(reply.json, picture.size)
     if not prompts.asks:
@@ -173,13 +186,18 @@ def test_nothing_found_in_legacy_form(functions: Functions) -> None:
 
 
 def test_exemplars_find_everything_alike(functions: Functions) -> None:
-    picture = _PICTURES["JPEG"]
-    corners = (OTHER.box[0], OTHER.box[1]), (OTHER.box[2], OTHER.box[3])
-    request = interactor_request(picture.data, boxes=corners)
-    alike = functions("interactor", SAM3_INTERACTOR="exemplar").post(request)
-    outlines = decoded(alike.json, picture.size)
-    assert max(overlap(outline.bits, OTHER.mask) for outline in outlines) > 0.8
-    assert all(0 < outline.confidence < 1 for outline in outlines)
+    """A box around one of two yellow stars: both are found, where the other mode outlines the one in it."""
+    scene = render_scene(31, objects=(3, 5), size=(320, 240))
+    stars = [item for item in scene.objects if item.name == "yellow star"]
+    x0, y0, x1, y1 = stars[0].box
+    request = interactor_request(scene.encode("PNG"), boxes=[(x0, y0), (x1, y1)])
+    for mode, wanted in (("exemplar", stars), ("outline", stars[:1])):
+        outlines = decoded(functions("interactor", SAM3_INTERACTOR=mode).post(request).json, (320, 240))
+        assert len(outlines) == len(wanted)
+        for star in wanted:
+            assert max(overlap(outline.bits, star.mask) for outline in outlines) > 0.8
+        assert all(0 < outline.confidence < 1 for outline in outlines)
+    assert len(stars) == 2
 
 
 @pytest.mark.parametrize(
@@ -201,26 +219,19 @@ def test_content_is_never_an_error(interactor: NuclioFunction, request_body: dic
     assert any(len(log["message"]) > len("0 found in 0.00 s") for log in reply.logs), "the reason goes to the log"
 
 
-def test_the_second_click_reads_nothing_again(interactor: NuclioFunction) -> None:
-    """By what a worker cannot know otherwise: it answers for bytes that it has seen, and they differ by a byte."""
-    picture = _PICTURES["PNG with alpha"]
-    request = interactor_request(picture.data, **PROMPTS["+"].on(picture))
-    assert interactor.post(request).body == interactor.post(request).body
-    again = interactor_request(picture.data + b" ", **PROMPTS["+"].on(picture))
-    assert interactor.post(again).json == interactor.post(request).json
-
-
 # What is found
 
 
 @every_picture
 def test_detector_items_on_every_picture(detector: NuclioFunction, picture: Picture) -> None:
     reply = detector.post(detector_request(picture.data))
-    assert (reply.status, reply.content_type) == (200, "application/json")
+    _check_worked(reply)
     stored = converted(reply.json, _LABELS)
     _check_geometry(reply.json, stored["shapes"], picture)
     if picture.scene and picture.colours:
         _check_found(stored, picture)
+    strict = detector.post(detector_request(picture.data, 0.8))
+    assert strict.json == [item for item in reply.json if float(item["confidence"]) >= 0.8]
 
 
 def _check_geometry(items: list[dict[str, Any]], shapes: list[dict[str, Any]], picture: Picture) -> None:

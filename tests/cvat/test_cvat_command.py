@@ -48,7 +48,7 @@ def command(server: CvatServer, task: int, home: Path, *options: str) -> subproc
 
 def run(server: CvatServer, task: int, home: Path, *options: str) -> tuple[int, str, str]:
     process = command(server, task, home, *options)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 

@@ -91,10 +91,9 @@ def test_every_variable_is_a_setting(path: Path) -> None:
 @every_file
 def test_only_the_gpu_file_asks_for_a_gpu_and_torch(path: Path) -> None:
     spec = _document(path)["spec"]
-    commands = " ".join(step["value"] for step in spec["build"]["directives"]["preCopy"])
     gpu = path.name == "function-gpu.yaml"
     assert (spec.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0) > 0) is gpu
-    assert ("local" in commands) is gpu
+    assert spec["build"]["baseImage"] == ("cvat.sam3.base.gpu" if gpu else "cvat.sam3.base")
     assert any(each["name"] == "SAM3_CORE_URL" for each in spec["env"]) is not gpu
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from cvat_nuclio import handlers
 from cvat_nuclio.detector import main as detector
 from cvat_nuclio.interactor import main as interactor
 from cvat_nuclio.masks import mask_of_rle
-from sam3_core import Concept, Instance, Mask, Segmenter
+from sam3_core import Concept, Instance, Lane, Mask, Segmenter
 from sam3_core.demo.scenes import Scene
 from sam3_core.errors import (
     BadSettings,
@@ -100,7 +101,9 @@ def test_what_is_missing_from_a_request_of_the_interactor_is_empty(start: Callab
 
 
 @pytest.mark.parametrize("module", [detector, interactor])
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe\xfd", [1], "5", {}, {"image": None}, {"image": [1]}, None])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe\xfd", b"[" * 100_000, [1], "5", {}, {"image": None}, {"image": [1]}, None]
+)
 def test_a_request_that_cvat_never_sends_is_refused(start: Callable[..., Context], module: Any, body: Any) -> None:
     context = start(module, Script(), LABELS=LABELS)
     response = module.handler(context, Event(body))
@@ -123,7 +126,7 @@ def test_prompts_that_are_none_are_refused(start: Callable[..., Context]) -> Non
 @pytest.mark.parametrize("text", ["!!!", base64.b64encode(b"hello").decode(), "\ud800", ""])
 def test_a_broken_picture_is_an_empty_answer_with_its_reason(start: Callable[..., Context], text: str) -> None:
     script = Script(error=AssertionError("asked"))
-    script.warm = lambda image: None  # type: ignore[method-assign]
+    script.warm = lambda image, **_: None  # type: ignore[method-assign]
     for module, nothing in ((detector, []), (interactor, {"shapes": []})):
         context = start(module, script, LABELS=LABELS)
         assert reply(module, context, {"image": text, "pos_points": [[1, 1]]}) == nothing
@@ -159,6 +162,40 @@ def test_frames_that_nobody_looked_at_do_not_look_empty(
     response = detector.handler(context, Event(detector_request(PICTURE)))
     assert (response.status_code, strict(response)) == (status, {"error": str(error)})
     assert str(error) in context.logger.of("error")
+
+
+@pytest.mark.parametrize("mode", ["outline", "exemplar"])
+def test_all_the_work_of_a_request_shares_one_budget(start: Callable[..., Context], mode: str) -> None:
+    script = Script({"": [FOUND]}, outlined=[[FOUND]] * 2)
+    context = start(interactor, script, INTERACTOR=mode, BUDGET_SECONDS="50")
+    before = time.monotonic()
+    clicks = [[18, 8]] if mode == "exemplar" else []  # of which the object is outlined first
+    reply(interactor, context, interactor_request(PICTURE, clicks, boxes=[(4, 5), (7, 7), (10, 1), (15, 3)]))
+    _, *callers = script.callers  # the first is the start's
+    assert len(callers) == 2
+    assert {caller.lane for caller in callers} == {Lane.CLICK}
+    (deadline,) = {caller.deadline for caller in callers}
+    assert before + 50 <= deadline <= time.monotonic() + 50
+
+
+def test_a_search_has_the_budget_and_waits_with_the_bulk(start: Callable[..., Context]) -> None:
+    script = Script()
+    context = start(detector, script, LABELS=LABELS, BUDGET_SECONDS="50")
+    before = time.monotonic()
+    reply(detector, context, detector_request(PICTURE))
+    caller = script.callers[-1]
+    assert caller.lane is Lane.BULK
+    assert before + 50 <= caller.deadline <= time.monotonic() + 50
+
+
+def test_what_took_too_long_is_a_503(start: Callable[..., Context]) -> None:
+    for module, body in (
+        (detector, detector_request(PICTURE)),
+        (interactor, interactor_request(PICTURE, [[5, 6]])),
+    ):
+        context = start(module, Script(), LABELS=LABELS, BUDGET_SECONDS="1e-9")
+        assert module.handler(context, Event(body)).status_code == 503
+        assert "ran out" in context.logger.of("error")
 
 
 def test_a_defect_is_told_to_the_log_alone(start: Callable[..., Context]) -> None:
@@ -218,6 +255,12 @@ def test_wrong_settings_stop_the_start_with_a_sentence_in_the_log(
         detector.init_context(context)
     assert said in context.logger.of("error")
     assert not vars(context.user_data)
+
+
+def test_variables_of_the_server_do_not_stop_a_function_and_are_named(start: Callable[..., Context]) -> None:
+    context = start(interactor, Script(), LABEL_STUDIO_URL="http://studio:8080", BASIC_AUTH_PASSWORD="secret")
+    assert "SAM3_BASIC_AUTH_PASSWORD, SAM3_LABEL_STUDIO_URL" in context.logger.of("info")
+    assert "secret" not in str(context.logger.lines)
 
 
 def test_without_torch_and_without_a_server_the_start_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

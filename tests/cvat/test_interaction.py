@@ -19,13 +19,39 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from cvat_nuclio.interaction import Prompts, find_alike, mask_reply, outline, read_prompts, shapes_reply
-from sam3_core import Box, EncodedImage, Exemplar, FindOptions, Instance, Mask, Point, Segmenter, VisualPrompt
+from sam3_core import (
+    Box,
+    Caller,
+    EncodedImage,
+    Exemplar,
+    FindOptions,
+    Instance,
+    Lane,
+    Mask,
+    Point,
+    Segmenter,
+    VisualPrompt,
+)
 from sam3_core.demo.scenes import Scene, SceneObject
-from sam3_core.errors import InvalidInput, InvalidPrompt, NotReady
+from sam3_core.errors import InvalidInput, InvalidPrompt, NotReady, OutOfTime
 from sam3_core.finish import DEFAULT_FINISH, finished
 
 SIZE = (200, 150)
 IMAGE = EncodedImage(b"any")
+FOUND = Instance(Mask(np.ones((2, 3), np.bool_), 4, 5, (20, 10)), 0.75)
+
+
+class Late(Script):
+    """Whose time is over after so many calls."""
+
+    def __init__(self, *, outlined: list[list[Instance]], after: int) -> None:
+        super().__init__(outlined=outlined)
+        self._after = after
+
+    def _asked(self, caller: Caller) -> None:
+        super()._asked(caller)
+        if len(self.callers) > self._after:
+            raise OutOfTime("over")
 
 
 @pytest.fixture(scope="module")
@@ -132,16 +158,24 @@ def test_an_error_is_no_empty_answer() -> None:
             work(Script(error=NotReady("loading")), Prompts((Point(3, 4),)))
 
 
-def test_out_of_time_nothing_more_is_begun() -> None:
-    over = time.monotonic() - 1
+def test_out_of_time_nothing_more_is_begun_and_what_is_there_is_kept() -> None:
+    late = Late(outlined=[[FOUND]] * 3, after=2)
+    prompts = Prompts(boxes=(Box(0, 0, 2, 2), Box(3, 3, 4, 4), Box(5, 5, 7, 7), Box(6, 6, 9, 9)))
+    found = outline(late, IMAGE, prompts, caller=Caller(Lane.CLICK))
+    assert len(found.instances) == len(late.prompts) == 2
+    assert found.remarks == ["out of time before the box (5, 5, 7, 7)", "out of time before the box (6, 6, 9, 9)"]
+
+
+def test_out_of_time_before_anything_is_no_empty_answer() -> None:
+    over = Caller(Lane.CLICK, time.monotonic() - 1)
     script = Script()
-    found = outline(script, IMAGE, Prompts(boxes=(Box(0, 0, 2, 2), Box(5, 5, 7, 7))), until=over)
-    assert (found.instances, script.prompts) == ([], [])
-    assert found.remarks == ["out of time before the box (0, 0, 2, 2)", "out of time before the box (5, 5, 7, 7)"]
-    prompts = Prompts((Point(9, 9),), (Box(0, 0, 2, 2),))
-    found = find_alike(script, IMAGE, prompts, FindOptions(), until=over)
-    assert found.remarks[0] == "out of time before (9, 9)"
-    assert script.searches  # with the box alone
+    with pytest.raises(OutOfTime):
+        outline(script, IMAGE, Prompts(boxes=(Box(0, 0, 2, 2), Box(5, 5, 7, 7))), caller=over)
+    with pytest.raises(OutOfTime):
+        find_alike(script, IMAGE, Prompts((Point(9, 9),), (Box(0, 0, 2, 2),)), FindOptions(), caller=over)
+    with pytest.raises(OutOfTime):
+        find_alike(script, IMAGE, Prompts(boxes=(Box(0, 0, 2, 2),)), FindOptions(), caller=over)
+    assert (script.prompts, script.searches) == ([], [])
 
 
 @pytest.mark.parametrize("kind", ["box", "click"])
@@ -189,7 +223,7 @@ def test_without_a_positive_exemplar_nothing_is_searched() -> None:
 
 def test_an_exemplar_that_cannot_be_is_a_remark() -> None:
     class Refusing(Script):
-        def find(self, *_: object) -> Any:
+        def find(self, *_: object, **__: object) -> Any:
             raise InvalidPrompt("the box lies outside the image")
 
     found = find_alike(Refusing(), IMAGE, Prompts(boxes=(Box(500, 0, 501, 1),)), FindOptions())
@@ -221,6 +255,7 @@ def test_prompts_are_read_in_pairs() -> None:
         [[True, 2]],
         [[math.nan, 1]],
         [[1, math.inf]],
+        [[10**400, 1]],
         [None],
     ],
 )
@@ -236,6 +271,24 @@ def test_a_negative_click_outside_the_picture_takes_nothing_away() -> None:
     assert ["left out" in said for said in prompts.unusable] == [True, True]
     script = Script(outlined=[[]])
     assert outline(script, IMAGE, prompts).remarks[:2] == list(prompts.unusable)
+
+
+places = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(), st.integers(-5, SIZE[0] + 5))
+some_points = st.lists(st.lists(places, min_size=2, max_size=2), max_size=3)
+
+
+@given(some_points, some_points, some_points.map(lambda some: some * 2), st.booleans())
+def test_no_numbers_break_the_model(
+    segmenter: Segmenter, image: EncodedImage, positive: Any, negative: Any, boxes: Any, alike: bool
+) -> None:
+    body = {"pos_points": positive, "neg_points": negative, "obj_bbox": boxes}
+    try:
+        prompts = read_prompts(json.loads(json.dumps(body)), SIZE)
+    except InvalidInput:
+        return  # whole numbers of hundreds of digits
+    found = find_alike(segmenter, image, prompts, FindOptions()) if alike else outline(segmenter, image, prompts)
+    decoded(shapes_reply(found.instances))
+    assert found.instances or found.remarks
 
 
 def test_half_a_box_is_refused() -> None:

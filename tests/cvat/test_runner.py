@@ -1,7 +1,8 @@
-"""The runner against the twin of CVAT's server, through the real cvat-sdk."""
+"""The runner against the twin of CVAT's server, through the real cvat-sdk: what it fills, notes and goes on with."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,32 +13,20 @@ from typing import Any
 import pytest
 from cvat_sdk import make_client
 from cvat_server import CvatServer
+from runner_work import go, per_frame, seven_frames, short_waits
 
 from cvat_nuclio import patience
-from cvat_nuclio.cvat_task import CvatTask
-from cvat_nuclio.labels import LabelRow, LabelType
+from cvat_nuclio.cvat_task import CvatTask, Frame
 from cvat_nuclio.resume import Notes, Slice, read_notes, trace, write_notes
-from cvat_nuclio.runner import Outcome, Work, begin, fill
-from cvat_nuclio.sdk_shapes import Target
+from cvat_nuclio.runner import Work, begin, fill
 from sam3_core import Concept, Segmenter
 from sam3_core.demo.scenes import Scene
-from sam3_core.engine import LocalSegmenter
-from sam3_core.errors import InvalidInput, ServerUnavailable
-from sam3_core.settings import CoreSettings
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Iterator[Segmenter]:
-    segmenter = LocalSegmenter(CoreSettings())
-    segmenter.wait_until_ready()
-    yield segmenter
-    segmenter.close()
+from sam3_core.errors import InvalidInput
 
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_FIRST_WAIT", 0.01)
-    monkeypatch.setattr(patience, "_LONGEST_WAIT", 0.01)
+    short_waits(monkeypatch)
 
 
 @pytest.fixture
@@ -48,40 +37,8 @@ def server() -> Iterator[CvatServer]:
 
 @pytest.fixture
 def work(server: CvatServer, segmenter: Segmenter, scene: Callable[..., Scene]) -> Iterator[Work]:
-    """A task of seven frames, of which frame 2 is deleted."""
-    pictures = [(f"{seed}.jpg", scene(seed, objects=(2, 4), size=(320, 240)).encode()) for seed in range(7)]
-    number = server.add_task(pictures, [{"name": "circle"}, {"name": "star"}], deleted_frames=[2])
-    with make_client(server.url, access_token="of-the-twin") as client:
-        task = CvatTask(client, number)
-        targets = tuple(
-            Target(label, LabelRow(name, LabelType.MASK, Concept((name, "square"))))
-            for label, name, _ in task.labels()
-        )
-        yield Work(task, segmenter, targets)
-
-
-def go(work: Work, path: Path, **options: bool) -> list[Outcome]:
-    frames = work.task.frames()
-    book, left = begin(work, frames, path, **options)
-    return list(fill(work, left, book, in_flight=2, slice_frames=2))
-
-
-def per_frame(server: CvatServer, work: Work) -> Counter[int]:
-    return Counter(shape["frame"] for shape in server.annotations(work.task.id)["shapes"])
-
-
-@pytest.mark.parametrize(("status", "after"), [(502, False), (502, True), (0, False), (0, True), (429, False)])
-def test_uploads_that_fail_for_a_moment_arrive_once(
-    server: CvatServer, work: Work, tmp_path: Path, status: int, after: bool
-) -> None:
-    server.fail_next("/annotations", status, times=1, after=after)
-    server.fail_next("/data/", 503, times=2)
-    outcomes = go(work, tmp_path / "notes.json")
-    found = Counter({outcome.frame.number: len(outcome.annotations) for outcome in outcomes if outcome.annotations})
-    assert [outcome.frame.number for outcome in outcomes] == [0, 1, 3, 4, 5, 6]
-    assert per_frame(server, work) == found
-    assert found.total() > 3
-    assert go(work, tmp_path / "notes.json") == []
+    with seven_frames(server, segmenter, scene) as work:
+        yield work
 
 
 @pytest.mark.parametrize("arrived", [True, False])
@@ -93,15 +50,14 @@ def test_a_crash_between_upload_and_note(server: CvatServer, work: Work, tmp_pat
     sent: list[Slice] = []
     noted = book.note
 
-    def crash_at_second_slice(**changes: object) -> None:
-        if len(sent) == 2 and "done" in changes:
+    def crash_at_second_slice(notes: Notes) -> None:
+        if len(sent) == 2 and notes.pending is None:
             raise KeyboardInterrupt
-        if isinstance(pending := changes.get("pending"), Slice):
-            sent.append(pending)
+        noted(notes)
+        if notes.pending:
+            sent.append(notes.pending)
             if len(sent) == 2 and not arrived:
-                noted(**changes)
                 raise KeyboardInterrupt
-        noted(**changes)
 
     book.note = crash_at_second_slice  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
@@ -117,28 +73,6 @@ def test_a_crash_between_upload_and_note(server: CvatServer, work: Work, tmp_pat
     assert (set(sent[1].frames) <= set(done)) is not arrived
     shapes = [str((shape["frame"], shape["points"])) for shape in server.annotations(work.task.id)["shapes"]]
     assert len(shapes) == len(set(shapes)) > 3
-
-
-def test_a_slice_that_cvat_refuses_costs_only_the_frame_it_refuses(
-    server: CvatServer, work: Work, tmp_path: Path
-) -> None:
-    fail_patches(server, [(400, False)] * 2)
-    outcomes = go(work, tmp_path / "notes.json")
-    failed = [outcome for outcome in outcomes if outcome.problem]
-    assert [outcome.frame.number for outcome in failed] == [0]
-    assert "does not take" in failed[0].problem
-    assert per_frame(server, work)[1] == len(outcomes[1].annotations) > 0
-    assert [outcome.frame.number for outcome in go(work, tmp_path / "notes.json")] == [0]
-
-
-def test_a_server_that_stays_away_ends_the_run_with_a_sentence(
-    server: CvatServer, work: Work, tmp_path: Path
-) -> None:
-    frames = work.task.frames()
-    book, left = begin(work, frames, tmp_path / "notes.json")
-    server.fail_next("/data/", 502, times=1000)
-    with pytest.raises(ServerUnavailable, match="502"):
-        list(fill(work, left, book))
 
 
 def test_other_options_do_not_lie_over_an_earlier_run_unasked(server: CvatServer, work: Work, tmp_path: Path) -> None:
@@ -164,56 +98,86 @@ def test_clearing_happens_at_a_runs_start_and_not_when_it_goes_on(
     book, left = begin(work, frames, path, clear=True)
     assert per_frame(server, work).total() == 0
     list(fill(work, left[:2], book))
+    assert begin(work, frames, path, clear=True)[1] == left[2:]
     go(work, path, clear=True)
     assert per_frame(server, work).total() == earlier
+    assert begin(work, frames, path, clear=True)[1] == frames, "what is done is begun anew"
+    assert per_frame(server, work).total() == 0
 
 
 def test_a_job_takes_its_frames_and_annotations(server: CvatServer, work: Work, tmp_path: Path) -> None:
     with make_client(server.url, access_token="of-the-twin") as client:
-        job = CvatTask(client, work.task.id, work.task.id)
-        outcomes = go(replace(work, task=job), tmp_path / "notes.json")
-    assert [outcome.frame.name for outcome in outcomes] == [f"{seed}.jpg" for seed in (0, 1, 3, 4, 5, 6)]
-    assert not any(outcome.problem for outcome in outcomes)
-    patched = {request.path for request in server.requests if request.method == "PATCH"}
-    assert patched == {f"/api/jobs/{work.task.id}/annotations/"}
+        number = server.add_job(work.task.id, 1, 4)
+        job = replace(work, task=CvatTask(client, work.task.id, number))
+        outcomes = go(job, tmp_path / "notes.json")
+        assert [outcome.frame for outcome in outcomes] == [Frame(seed, f"{seed}.jpg") for seed in (1, 3, 4)]
+        assert not any(outcome.problem for outcome in outcomes)
+        patched = {request.path for request in server.requests if request.method == "PATCH"}
+        assert patched == {f"/api/jobs/{number}/annotations/"}
+        assert set(per_frame(server, work)) <= {1, 3, 4} != set()
+        ground_truth = CvatTask(client, work.task.id, server.add_job(work.task.id, 0, 6, included=(2, 4, 6)))
+        assert ground_truth.frames() == [Frame(4, "4.jpg"), Frame(6, "6.jpg")]
+        with pytest.raises(InvalidInput, match=f"job {number} belongs to task {work.task.id}, not to task 7"):
+            CvatTask(client, 7, number)
+    rest = go(work, tmp_path / "notes.json")
+    assert [outcome.frame.number for outcome in rest] == [0, 5, 6], "notes are the task's"
 
 
-@pytest.mark.parametrize(("status", "times"), [(524, 1), (500, 3)])
-def test_an_upload_that_was_stored_under_an_error_is_not_sent_again(
-    server: CvatServer, work: Work, tmp_path: Path, status: int, times: int
+def test_other_options_for_some_frames_leave_the_others_as_they_were_noted(
+    server: CvatServer, work: Work, tmp_path: Path
 ) -> None:
-    """A proxy that does not wait, and an error that follows the storing of the last try."""
-    book, left = begin(work, work.task.frames()[:2], tmp_path / "notes.json")
-    fail_patches(server, [(status, tried == times - 1) for tried in range(times)])
-    outcomes = list(fill(work, left, book, slice_frames=2))
-    found = Counter({outcome.frame.number: len(outcome.annotations) for outcome in outcomes if outcome.annotations})
-    assert not any(outcome.problem for outcome in outcomes)
-    assert per_frame(server, work) == found != Counter()
-    assert book.notes.done == {0, 1}
+    path = tmp_path / "notes.json"
+    first = go(work, path)
+    other = replace(work, targets=work.targets[:1])
+    frames = work.task.frames()
+    book, left = begin(other, frames[:2], path, restart=True)
+    list(fill(other, left, book))
+    with pytest.raises(InvalidInput, match="4 of these 6 frames were filled with other labels"):
+        begin(other, frames, path)
+    with pytest.raises(InvalidInput, match="2 of these 6 frames were filled with other labels"):
+        begin(work, frames, path)
+    assert begin(other, frames[:2], path)[1] == begin(work, frames[2:], path)[1] == []
+    assert len(first) == 6
 
 
-def fail_patches(server: CvatServer, failures: list[tuple[int, bool]]) -> None:
-    """The next uploads fail one after the other, each with its status, before or after it was carried out."""
-    real = server._respond
+def test_clearing_begins_anew_where_the_run_so_far_did_not_clear_the_same(
+    server: CvatServer, work: Work, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.json"
+    frames = work.task.frames()
+    book, left = begin(work, frames, path)
+    list(fill(work, left[:2], book))
+    stored = per_frame(server, work)
+    assert begin(work, frames, path, clear=True)[1] == frames
+    assert per_frame(server, work) == Counter() != stored
+    go(work, path, clear=True)
+    with make_client(server.url, access_token="of-the-twin") as client:
+        task = CvatTask(client, work.task.id, server.add_job(work.task.id, 0, 6))
+        book, left = begin(replace(work, task=task), frames, path, clear=True)
+        assert (len(left), per_frame(server, work)) == (6, Counter())
+        list(fill(work, left[:3], book))
+    assert len(begin(work, frames, path, clear=True)[1]) == 6, "a job was cleared, not the task"
 
-    def respond(method: str, target: str, headers: dict[str, str], body: Any) -> Any:
-        if method == "PATCH" and failures:
-            status, after = failures.pop(0)
-            server.fail_next("/annotations", status, after=after)
-        return real(method, target, headers, body)
 
-    server._respond = respond  # type: ignore[method-assign]
+@pytest.mark.parametrize("ago", [0, 3600])
+def test_a_cut_off_runs_last_slice_is_waited_for_while_it_may_arrive(
+    server: CvatServer, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ago: int
+) -> None:
+    monkeypatch.setattr(patience, "STILL_AT_IT", 60.0)
+    path, waits = tmp_path / "notes.json", list[float]()
+    frames = work.task.frames()
+    shapes = work.on(frames[0]).annotations
+    traces = frozenset(trace(shape.to_dict()) for shape in shapes)
+    pending = Slice(frames=(0,), traces=traces, sent=time.time() - ago)
+    write_notes(path, Notes(server=work.task.server, task=work.task.id, plan=work.plan, pending=pending))
 
+    def arrives(seconds: float) -> None:
+        waits.append(seconds)
+        work.task.add(shapes, traces)
 
-def test_urllib3_does_not_try_uploads_again_by_itself(server: CvatServer, work: Work, tmp_path: Path) -> None:
-    server.fail_next("/data/", 503, times=1)
-    work.task.picture(work.task.frames()[0])
-    server.fail_next("/data/", 502, times=1000)
-    work.task.patience.end()
-    before = len(server.requests)
-    with pytest.raises(ServerUnavailable, match="answers 502"):
-        work.task.picture(work.task.frames()[0])
-    assert [request.status for request in server.requests[before:]].count(502) == 1
+    book, _ = begin(work, frames, path, waits=arrives)
+    assert (book.notes.filled == {0}) is (ago == 0)
+    assert len(waits) == (ago == 0)
 
 
 @pytest.mark.parametrize("there", ["half of it", "drawn by hand", "all of it"])
@@ -228,7 +192,10 @@ def test_a_slice_has_arrived_when_all_of_it_is_there_and_came_from_a_model(
     write_notes(
         path,
         Notes(
-            server=work.task.server, task=work.task.id, plan=work.plan, pending=Slice(frames=(0, 1), traces=traces)
+            server=work.task.server,
+            task=work.task.id,
+            plan=work.plan,
+            pending=Slice(frames=(0, 1), traces=traces, sent=0.0),
         ),
     )
     if there == "drawn by hand":
@@ -236,28 +203,21 @@ def test_a_slice_has_arrived_when_all_of_it_is_there_and_came_from_a_model(
             shape.source = "manual"
     work.task.add(found[0] if there == "half of it" else shapes, traces)
     book, left = begin(work, work.task.frames(), path)
-    assert (book.notes.done == {0, 1}) is (there == "all of it")
+    assert (book.notes.filled == {0, 1}) is (there == "all of it")
     assert (len(left) == 4) is (there == "all of it")
     assert book.notes.pending is None
-
-
-def test_what_cvat_refuses_is_not_pending(server: CvatServer, work: Work, tmp_path: Path) -> None:
-    book, left = begin(work, work.task.frames()[:1], tmp_path / "notes.json")
-    fail_patches(server, [(400, False)])
-    assert [bool(outcome.problem) for outcome in fill(work, left, book)] == [True]
-    notes = read_notes(tmp_path / "notes.json")
-    assert notes is not None
-    assert (notes.pending, notes.done) == (None, frozenset())
 
 
 def test_notes_of_another_task_or_of_other_options_are_not_gone_on_with(work: Work, tmp_path: Path) -> None:
     path = tmp_path / "notes.json"
     frames = work.task.frames()
-    begin(work, frames, path)
+    book, left = begin(work, frames, path)
+    list(fill(work, left[:2], book))
     newer: Any = SimpleNamespace(info=lambda: SimpleNamespace(version="another"))
     for other_work in (replace(work, options=replace(work.options, across_iou=0.9)), replace(work, segmenter=newer)):
-        with pytest.raises(InvalidInput, match="other options or another model"):
+        with pytest.raises(InvalidInput, match=r"2 of these 6 .* other options or another model"):
             begin(other_work, frames, path)
+        assert begin(other_work, frames[2:], tmp_path / "notes.json")[1] == frames[2:]
     notes = read_notes(path)
     assert notes is not None
     for other in ({"task": notes.task + 1}, {"server": "http://another"}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from yaml_twin import InvalidMetadata, ListBroken, button_works, listed, parsed
 _SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 _BITS = _SIZES.flatmap(lambda size: arrays(bool, size))
 _SCORE = {"name": "score", "value": "0.93"}
+_GOOD_CROP = (0, 1, 1, 0)
 _GOOD = {
     "label": "bus",
     "type": "mask",
     "confidence": "0.93",
     "points": [1.0, 2.0, 4.0, 2.0, 4.0, 5.0],
-    "mask": [0, 1, 1, 0, 10, 20, 11, 21],
+    "mask": [*_GOOD_CROP, 10, 20, 11, 21],
     "attributes": [_SCORE],
 }
 _LABELS = {"bus": TaskLabel(7, "any", {"score": ("text", [])})}
@@ -52,6 +54,43 @@ def test_masks_become_polygons_only_with_points() -> None:
     with_points, without = converted([_GOOD, bare], _LABELS, conv_mask_to_poly=True)["shapes"]
     assert (with_points["type"], with_points["points"]) == ("polygon", _GOOD["points"])
     assert without["type"] == "mask"
+
+
+@pytest.mark.parametrize("values", [(False, True), (0, 255), (0.0, 1.0)])
+def test_two_values_of_any_kind_are_a_mask(values: tuple[float, float]) -> None:
+    crop = [values[bit] for bit in _GOOD_CROP]
+    (shape,) = converted([{**_GOOD, "mask": [*crop, 10, 20, 11, 21]}], _LABELS)["shapes"]
+    assert shape["points"] == [1, 2, 1, 10, 20, 11, 21]
+
+
+def test_soft_values_are_stored_as_nonsense() -> None:
+    """Each value starts a run: the server takes it, and the user gets other pixels."""
+    (shape,) = converted([{**_GOOD, "mask": [0, 0.9, 0.8, 0, 10, 20, 11, 21]}], _LABELS)["shapes"]
+    assert shape["points"] == [1, 1, 1, 1, 10, 20, 11, 21]
+
+
+def test_what_stands_beside_the_geometry() -> None:
+    turned = {"label": "bus", "type": "rectangle", "points": [1, 2, 3, 4], "rotation": 30.0, "outside": 1}
+    (shape,) = converted([{**turned, "group_id": 3}], _LABELS)["shapes"]
+    assert (shape["rotation"], shape["group"], shape["source"], shape["outside"]) == (30.0, 3, "auto", True)
+    (polygon,) = converted([{**_GOOD, "type": "polygon", "rotation": 30.0}], _LABELS)["shapes"]
+    assert "rotation" not in polygon
+    assert not polygon["outside"]
+
+
+_MAN = {"man": TaskLabel(1, "skeleton", sublabels={"head": TaskLabel(2, "points"), "foot": TaskLabel(3, "points")})}
+
+
+def test_a_skeleton_gets_the_elements_it_lacks() -> None:
+    head = {"label": "head", "type": "points", "points": [4, 6]}
+    item = {"label": "man", "type": "skeleton", "elements": [head]}
+    ((first, second),) = (shape["elements"] for shape in converted([item], _MAN)["shapes"])
+    assert (first["label_id"], first["points"], first["outside"]) == (2, [4, 6], False)
+    assert (second["label_id"], second["points"], second["outside"]) == (3, [4, 6], True)
+    unseen = {**item, "elements": [{**head, "outside": 1}]}
+    assert converted([unseen], _MAN)["shapes"] == []
+    with pytest.raises(ServerError):
+        converted([{"label": "man", "type": "skeleton"}], _MAN)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +277,8 @@ def test_annotations_that_the_api_refuses(change: dict[str, Any]) -> None:
 
 # function.yaml
 
+_COLOUR = '{"name": "colour", "input_type": "text", "values": []}'
+
 
 def _function(spec: object = None, **notes: object) -> dict[str, Any]:
     text = {"type": "interactor", "version": "2", **notes}
@@ -278,10 +319,41 @@ def test_functions_that_are_not_listed(document: dict[str, Any], error: type[Exc
         parsed(document)
 
 
+def test_what_a_tracker_takes() -> None:
+    for notes, types in (({}, ["rectangle"]), ({"supported_shape_types": "mask, polygon"}, ["mask", "polygon"])):
+        assert parsed(_function(type="tracker", **notes)).supported_shape_types == types
+    assert parsed(_function()).supported_shape_types is None
+
+
+def test_labels_of_every_kind_are_listed() -> None:
+    colour = {"name": "colour", "input_type": "select", "values": ["red"]}
+    head = {"name": "head", "type": "points"}
+    man = {"name": "man", "type": "skeleton", "sublabels": [head], "svg": "<circle/>"}
+    spec = json.dumps([{"name": "bus", "attributes": [colour]}, {"name": "sky", "type": "mask"}, man])
+    document = _function(type="detector")
+    document["metadata"]["annotations"]["spec"] = spec
+    bus, sky, listed_man = parsed(document).labels
+    assert bus == {"name": "bus", "type": "any", "attributes": [colour]}
+    assert sky == {"name": "sky", "type": "mask", "attributes": []}
+    assert listed_man["sublabels"] == [{"name": "head", "type": "points", "attributes": []}]
+    for empty in ("", None, "[]"):
+        document["metadata"]["annotations"]["spec"] = empty
+        assert parsed(document).labels == []
+
+
 @pytest.mark.parametrize(
     ("labels", "error"),
     [
         ('[{"name": "bus"]', ListBroken),
+        ('{"name": "bus"}', ListBroken),
+        ('["bus"]', ListBroken),
+        ("5", ListBroken),
+        (f'[{{"name": "bus", "attributes": [{_COLOUR}, {_COLOUR}]}}]', InvalidMetadata),
+        (
+            '[{"name": "man", "type": "skeleton", "sublabels": [{"name": "a"}, {"name": "a"}], "svg": ""}]',
+            InvalidMetadata,
+        ),
+        ('[{"name": "man", "type": "skeleton", "sublabels": []}]', InvalidMetadata),
         ('[{"type": "mask"}]', InvalidMetadata),
         ('[{"name": "bus"}, {"name": "bus"}]', InvalidMetadata),
         ('[{"name": "bus", "type": "blob"}]', InvalidMetadata),

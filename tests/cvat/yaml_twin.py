@@ -85,6 +85,8 @@ def _labels(text: str | None) -> list[dict[str, Any]]:
         rows = json.loads(text or "[]")
     except ValueError as error:
         raise ListBroken(f"spec: {error}") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ListBroken(f"spec: {text!r} is not a list of labels")
     return [_label(row, where) for row, where in zip(rows, _unique(rows, "label"), strict=True)]
 
 
