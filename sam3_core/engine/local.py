@@ -254,16 +254,20 @@ class LocalSegmenter:
 
     def _make_words(self, model: Sam3) -> Words:
         """Raises BadSettings for the glossary, ModelUnavailable for the translation model."""
-        settings, translate = self._settings, None
+        settings = self._settings
+        translate: Callable[[str], str] | None = None
         if settings.translation_model is not None:
             from sam3_core.engine.translation import Translator
 
-            translate = Translator(
+            translator = Translator(
                 settings.translation_model,
                 model.device,
                 language=settings.translation_language,
                 token=settings.hub_token,
             )
+
+            translate = partial(_translated, model, translator)
+
         glossary = {} if settings.glossary is None else read_glossary(settings.glossary)
         return Words(glossary, translate, translate_latin=settings.translate_latin)
 
@@ -280,3 +284,7 @@ class LocalSegmenter:
 def _stop(loaded: Future[_Loaded]) -> None:
     if loaded.exception() is None:
         loaded.result().model.close()
+
+
+def _translated(model: Sam3, translator: Callable[[str], str], phrase: str) -> str:
+    return model.alone(lambda: translator(phrase))

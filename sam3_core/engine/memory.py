@@ -23,15 +23,26 @@ class CudaMeter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._most = 0
 
     def reset(self) -> int:
         """Forget the peak; bytes in use now."""
+        self._most = self.most()
         torch.cuda.reset_peak_memory_stats(self._device)
         return int(torch.cuda.memory_allocated(self._device))
 
     def peak(self) -> int:
         """Most bytes in use since."""
         return int(torch.cuda.max_memory_allocated(self._device))
+
+    def most(self) -> int:
+        """Most bytes ever in use."""
+        return max(self._most, self.peak())
+
+    def load(self) -> MemoryLoad:
+        """How the memory stands now."""
+        total = torch.cuda.get_device_properties(self._device).total_memory
+        return MemoryLoad(int(torch.cuda.memory_allocated(self._device)), self.most(), int(total))
 
 
 class ProcessMeter:
@@ -43,8 +54,12 @@ class ProcessMeter:
 
     exact = False
 
+    def __init__(self) -> None:
+        self._most = 0
+
     def reset(self) -> int:
         """Forget the peak; bytes in use now."""
+        self._most = self.most()
         try:
             _CLEAR.write_text("5")
         except OSError:
@@ -54,6 +69,16 @@ class ProcessMeter:
     def peak(self) -> int:
         """Most bytes in use since."""
         return _resident("VmHWM")
+
+    def most(self) -> int:
+        """Most bytes ever in use."""
+        return max(self._most, self.peak())
+
+    def load(self) -> MemoryLoad:
+        """How the memory stands now; all there is is this computer's, or the container's."""
+        total = min(filter(None, (_meminfo("MemTotal"), _group("memory.max"))), default=0)
+        used = _resident("VmRSS")  # which may run ahead of the mark by some pages
+        return MemoryLoad(used, max(used, self.most()), total)
 
 
 def meter_of(device: torch.device) -> CudaMeter | ProcessMeter:
@@ -79,18 +104,6 @@ def free_bytes(device: torch.device) -> int:
     free = _meminfo("MemAvailable") or 4096 * _MIB
     limit = _group("memory.max")
     return free if limit is None else min(free, max(0, limit - (_group("memory.current") or 0)))
-
-
-def memory_load(device: torch.device) -> MemoryLoad:
-    """How the device's memory stands; of a CPU that of the process."""
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        stats = torch.cuda.memory_stats(device)
-        return MemoryLoad(
-            stats.get("reserved_bytes.all.current", 0), stats.get("reserved_bytes.all.peak", 0), int(total)
-        )
-    total = min(filter(None, (_meminfo("MemTotal"), _group("memory.max"))), default=0)
-    return MemoryLoad(_resident("VmRSS"), _resident("VmHWM"), total)
 
 
 def release(device: torch.device) -> None:

@@ -17,7 +17,7 @@ from sam3_core.engine.concepts import ConceptHead, Detection, elements_per_image
 from sam3_core.engine.embeddings import Embedding
 from sam3_core.engine.limits import BatchLimit
 from sam3_core.engine.loading import Parts, load_parts
-from sam3_core.engine.memory import is_fatal, is_out_of_memory, memory_load, meter_of, pass_budget, release
+from sam3_core.engine.memory import is_fatal, is_out_of_memory, meter_of, pass_budget, release
 from sam3_core.engine.passes import Device, I, O, Pass
 from sam3_core.engine.plan import Question
 from sam3_core.engine.scheduler import Scheduler
@@ -65,7 +65,8 @@ class Sam3:
             on_broken=serving.on_broken,
         )
         config, element = parts.detector.config, torch.finfo(parts.dtype).bits // 8
-        budget, meter = pass_budget(parts.device, serving.pass_mb, serving.spare_mb), meter_of(parts.device)
+        budget = pass_budget(parts.device, serving.pass_mb, serving.spare_mb)
+        self._meter = meter = meter_of(parts.device)
         limits = [
             BatchLimit(budget, n * element, meter) for n in (elements_per_image(config), elements_per_prompt(config))
         ]
@@ -99,7 +100,7 @@ class Sam3:
 
     def load_now(self) -> Load:
         """How busy the device is at this moment."""
-        return Load(self._scheduler.lanes(), self._scheduler.passes(), memory_load(self._parts.device))
+        return Load(self._scheduler.lanes(), self._scheduler.passes(), self._meter.load())
 
     def when_short(self, spare: Callable[[], None]) -> None:
         """What to call, in the device's thread, when memory is wanting: it gives up what can be made again."""
@@ -134,7 +135,7 @@ class Sam3:
         def work() -> Embedding:
             return Embedding(head.embeddings(vision.tensors[0]), vision.size)
 
-        return self._on_device(work, caller)
+        return self.alone(work, caller)
 
     def detect(self, questions: Sequence[Question], caller: Waits = BULK) -> list[Detection]:
         """One Detection per question, in order."""
@@ -152,18 +153,19 @@ class Sam3:
         def work() -> Readings:
             return head.trace(maps.tensors, click, several=several or click.ambiguous)
 
-        readings = self._on_device(work, caller)
+        readings = self.alone(work, caller)
         order = np.argsort(-readings.scores, kind="stable")
         return Readings(readings.logits[order], readings.scores[order], readings.presence)
+
+    def alone(self, work: Callable[[], O], caller: Waits = CLICK) -> O:
+        """What the work returns, or raises; it has the device for itself, in its turn."""
+        outcome: O = self._scheduler.do(self._click, [work], caller)[0]
+        return outcome
 
     def _pass(
         self, name: str, stage_name: str, run: Callable[[Sequence[I]], Sequence[O]], limit: BatchLimit
     ) -> Pass[I, O]:
         return self._scheduler.add(Pass(name, stage_name, torch.inference_mode()(run), limit))
-
-    def _on_device(self, work: Callable[[], O], caller: Waits) -> O:
-        outcome: O = self._scheduler.do(self._click, [work], caller)[0]
-        return outcome
 
     def _encode(self, pixels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The vision encoder: ``(1, 3, side, side)`` each -> ``(1, N, C)`` each, in memory of its own."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ _STOPS = " .。!?！？"
 
 
 class Translator:
-    """One model, loaded once; callable from any thread, one phrase at a time."""
+    """One model, loaded once, one phrase at a time: for the device's thread alone."""
 
     def __init__(self, model: str, device: str, *, language: str = "", token: str | None = None) -> None:
         """model: a folder or a hub id. language: what phrases are written in, in the model's own words, such as
@@ -41,12 +40,11 @@ class Translator:
         self._model = loaded.to(device).eval()
         self._target = self._target_token()
         self._choose(model, language)
-        self._lock = threading.Lock()
         logger.info("translating phrases with %s", model)
 
     def __call__(self, phrase: str) -> str:
         """The phrase in English. Raises InvalidPrompt when it is too long."""
-        with self._lock, torch.inference_mode():
+        with torch.inference_mode():
             tokens = self._tokenizer(phrase, return_tensors="pt").to(self._model.device)
             if tokens.input_ids.shape[1] > _LONGEST:
                 raise InvalidPrompt(f"it has more than {_LONGEST} tokens")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sam3_core.engine.limits import BatchLimit
-from sam3_core.engine.memory import ProcessMeter, free_bytes, is_fatal, is_out_of_memory, memory_load, pass_budget
+from sam3_core.engine.memory import ProcessMeter, free_bytes, is_fatal, is_out_of_memory, pass_budget
 
 
 class Gauge:
@@ -92,8 +92,17 @@ def test_the_budget_is_what_is_asked_for_or_a_share_of_what_is_free() -> None:
     assert pass_budget(cpu, 100, 10**9) == 100 * 2**20
     assert 64 * 2**20 <= pass_budget(cpu, None, 0) <= free_bytes(cpu) // 3
     assert pass_budget(cpu, None, 10**9) == 64 * 2**20
-    load = memory_load(cpu)
-    assert 2**20 < load.used <= load.peak <= load.total
+
+
+def test_the_most_that_was_ever_in_use_outlives_the_measuring_of_passes() -> None:
+    meter = ProcessMeter()
+    tensor = torch.ones(64 * 2**20 // 4)
+    most = meter.load()
+    assert 2**26 < most.used <= most.peak <= most.total
+    del tensor
+    meter.reset()
+    assert meter.load().used < most.used
+    assert meter.load().peak >= most.peak - 2**20  # the kernel counts pages late
 
 
 def test_want_of_memory_and_dead_devices_are_told_apart() -> None:
