@@ -81,7 +81,7 @@ class CoreSettings(BaseSettings):
         """The addresses in ``core_url``."""
         return tuple(self.core_url.split(",")) if self.core_url else ()
 
-    @field_validator("glossary", "translation_model", mode="before")
+    @field_validator("hub_token", "glossary", "translation_model", mode="before")
     @classmethod
     def _drop_blank(cls, value: object) -> object:
         """Compose files pass unset variables on as empty strings."""

@@ -15,11 +15,13 @@ from rich.table import Table
 
 from backend.settings import BackendSettings
 from sam3_core.errors import BadSettings, ModelUnavailable, Sam3Error
+from sam3_core.replicas import remote_segmenter
 from sam3_core.segmenter import Segmenter
 from sam3_core.settings import load_settings
-from sam3_core.types import FindOptions
+from sam3_core.types import FindOptions, ModelState
 from sam3_prelabel import __version__, report
 from sam3_prelabel.cvat import cvat_app
+from sam3_prelabel.fleet_serve import check_not_self, chosen_devices, serve_fleet
 from sam3_prelabel.inputs import find_images
 from sam3_prelabel.outputs import Results, folders_in
 from sam3_prelabel.predict import predict
@@ -94,9 +96,13 @@ def serve(
         str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines and containers.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 9090,
-    threads: Annotated[int, typer.Option(min=1, help="Requests answered at the same time.")] = 32,
+    threads: Annotated[int, typer.Option(min=1, help="Requests answered at the same time.")] = 64,
     model: Model = None,
     device: Device = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="A process with weights of its own for each of these: auto (all GPUs), or cuda:0,cuda:1."),
+    ] = None,
     dtype: Dtype = None,
     basic_auth_user: Annotated[str | None, typer.Option(help="Ask for this user. [SAM3_BASIC_AUTH_USER]")] = None,
     basic_auth_password: Annotated[
@@ -105,6 +111,7 @@ def serve(
             help="And this password; the variable keeps it out of the process list. [SAM3_BASIC_AUTH_PASSWORD]"
         ),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No report at the start.")] = False,
 ) -> None:
     """Run the Label Studio backend. Everything else is set by variables: see `sam3-prelabel settings`."""
     chosen = load_settings(
@@ -116,13 +123,21 @@ def serve(
         basic_auth_password=basic_auth_password,
     )
     _check_address(host, port)
+    check_not_self(chosen, port)
     try:
         from backend.phrases import Phrases
         from backend.server import run
     except ModuleNotFoundError as error:
         raise _not_installed(error, "local,label-studio") from None
     Phrases(chosen.store).close()  # one that cannot be used is a sentence here, not a worker that dies
-    report.show_start(Console(), chosen, host=host, port=port)
+    several = [] if devices is None else chosen_devices(devices, device, chosen)
+    if len(several) > 1:
+        serve_fleet(several, chosen, host=host, port=port, threads=threads, quiet=quiet)
+        return
+    if several:
+        chosen = chosen.model_copy(update={"device": several[0].name})
+    if not quiet:
+        report.show_start(Console(), chosen, host=host, port=port, threads=threads)
     run(chosen, host=host, port=port, threads=threads)
 
 
@@ -225,7 +240,20 @@ def _check_address(host: str, port: int) -> None:
 
 
 def _load(settings: BackendSettings, console: Console) -> Segmenter:
-    """A segmenter with its weights loaded. Raises ModelUnavailable when that cannot be."""
+    """A segmenter, its weights loaded here or elsewhere. Raises ModelUnavailable when that cannot be."""
+    segmenter: Segmenter
+    if settings.core_url:
+        segmenter = remote_segmenter(settings, seconds=settings.request_seconds)
+    else:
+        segmenter = _loaded_here(settings, console)
+    info = segmenter.info()
+    if info.state is ModelState.FAILED:
+        raise ModelUnavailable(info.problem)
+    report.say(console, f"{info.version} on {info.device}, {info.dtype}")
+    return segmenter
+
+
+def _loaded_here(settings: BackendSettings, console: Console) -> Segmenter:
     try:
         from sam3_core.engine import LocalSegmenter
     except ModuleNotFoundError as error:
@@ -233,8 +261,6 @@ def _load(settings: BackendSettings, console: Console) -> Segmenter:
     with console.status(f"loading {settings.model} ..."):
         segmenter = LocalSegmenter(settings)
         segmenter.wait_until_ready()
-    info = segmenter.info()
-    report.say(console, f"{info.version} on {info.device}, {info.dtype}")
     return segmenter
 
 

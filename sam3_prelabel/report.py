@@ -14,6 +14,7 @@ from rich.table import Table
 
 from backend.settings import BackendSettings
 from sam3_prelabel import __version__
+from sam3_prelabel.fleet_plan import Device
 from sam3_prelabel.predict import Outcome
 
 
@@ -49,27 +50,76 @@ class Tally:
         }
 
 
-def show_start(console: Console, settings: BackendSettings, *, host: str, port: int) -> None:
-    """What a person needs to connect Label Studio to the server that is about to start."""
+def show_start(
+    console: Console,
+    settings: BackendSettings,
+    *,
+    host: str,
+    port: int,
+    threads: int,
+    devices: Sequence[Device] = (),
+) -> None:
+    """What a person needs to know about the server that is about to start, and to connect Label Studio to it.
+
+    devices: those of its engines, where there are several.
+    """
     name = socket.gethostname() if host in ("0.0.0.0", "::") else host
     address = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-    asks = f"basic auth, user {settings.basic_auth_user}" if settings.basic_auth_user else "nobody for a password"
-    reads = (
-        f"with a token from {settings.label_studio_url}"
-        if settings.label_studio_api_key
-        else ("without a token; uploads need SAM3_LABEL_STUDIO_URL and SAM3_LABEL_STUDIO_API_KEY")
-    )
-    rows = {
-        "model": "demo: knows coloured shapes, cannot segment photos" if settings.model == "demo" else settings.model,
-        "device": f"{settings.device}, dtype {settings.dtype}",
-        "asks": asks,
-        "images": reads,
-        "connect": f"Label Studio, project Settings > Model > Connect Model, Backend URL {address}",
-        "": "on this machine or network Label Studio needs ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false",
-    }
+    rows = [("model", _model(settings)), *_where(settings, devices), ("asks", _asks(settings, host))]
+    rows += [("images", _images(settings)), ("limits", _limits(settings, threads))]
+    rows += [
+        ("connect", f"Label Studio, project Settings > Model > Connect Model, Backend URL {address}"),
+        (
+            "",
+            "on this machine or network Label Studio needs ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false",
+        ),
+    ]
     say(console, f"[bold]sam3-prelabel {__version__}[/] at [bold]{address}[/]")
-    for label, text in rows.items():
+    for label, text in rows:
         say(console, f"  {label:8}{escape(text)}")
+
+
+def _model(settings: BackendSettings) -> str:
+    if settings.core_url:
+        return "that of the servers below"
+    return "demo: knows coloured shapes, cannot segment photos" if settings.model == "demo" else settings.model
+
+
+def _where(settings: BackendSettings, devices: Sequence[Device]) -> list[tuple[str, str]]:
+    if settings.core_url:
+        return [("servers" if not row else "", _without_login(url)) for row, url in enumerate(settings.core_urls)]
+    if not devices:
+        return [("device", f"{settings.device}, dtype {settings.dtype}")]
+    rows = [f"{device.name}{f', {device.what}' if device.what else ''}, dtype {settings.dtype}" for device in devices]
+    return [("devices" if not row else "", text) for row, text in enumerate(rows)]
+
+
+def _asks(settings: BackendSettings, host: str) -> str:
+    ways = [f"basic auth, user {settings.basic_auth_user}"] if settings.basic_auth_user else []
+    ways += ["a bearer token"] if settings.api_token else []
+    if ways:
+        return " or ".join(ways)
+    here = "" if host in ("127.0.0.1", "localhost", "::1") else ", and other machines reach it: SAM3_BASIC_AUTH_USER"
+    return f"nobody for a password{here}"
+
+
+def _images(settings: BackendSettings) -> str:
+    if settings.label_studio_api_key:
+        return f"with a token from {settings.label_studio_url}"
+    return "without a token; uploads need SAM3_LABEL_STUDIO_URL and SAM3_LABEL_STUDIO_API_KEY"
+
+
+def _limits(settings: BackendSettings, threads: int) -> str:
+    work = f"{threads} requests at once, {settings.request_seconds:g} s each"
+    bodies = f"bodies of {settings.max_request_mb:g} MiB"
+    if threads <= settings.max_clicks + settings.max_bulk:
+        work += ", too few: give --threads more than SAM3_MAX_CLICKS and SAM3_MAX_BULK together"
+    return f"{work}; {bodies}, images of {settings.max_image_mb:g} MiB and {settings.max_megapixels:g} megapixels"
+
+
+def _without_login(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def progress_bar(console: Console) -> Progress:

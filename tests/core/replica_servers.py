@@ -69,7 +69,7 @@ class Replica:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Nothing listens at its address any more."""
+        """Nothing listens at its address any more; as an ``answer``, it breaks off besides."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

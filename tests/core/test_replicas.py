@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,11 +13,10 @@ from http_servers import served
 from hypothesis import given
 from hypothesis import strategies as st
 from replica_servers import INFO, Replica, eventually, refusal, replicas
-from test_remote import same_instances, same_results
 
 from backend.app import create_app
 from backend.settings import BackendSettings
-from sam3_core import Box, Concept, EncodedImage, ModelState, VisualPrompt
+from sam3_core import Box, Concept, EncodedImage, Instance, ModelState, VisualPrompt
 from sam3_core.caller import Caller, Lane
 from sam3_core.demo.scenes import Scene
 from sam3_core.engine import LocalSegmenter
@@ -65,6 +64,13 @@ def home_of(segmenter: ReplicatedSegmenter, servers: list[Replica], key: str) ->
     changed = [number for number, server in enumerate(servers) if server.asked != before[number]]
     (one,) = changed
     return one
+
+
+def nearly(some: Sequence[Instance], others: Sequence[Instance]) -> None:
+    """The same but for the last bits: sums on several threads differ in them from time to time."""
+    for one, other in zip(some, others, strict=True):
+        assert (one.phrase, one.score) == (other.phrase, pytest.approx(other.score, abs=1e-5))
+        assert one.mask.iou(other.mask) > 0.999
 
 
 # ---- who is asked ------------------------------------------------------------------------------------------------
@@ -163,10 +169,7 @@ def test_what_died_with_its_server_is_sent_to_another() -> None:
     with replicas(2) as servers, over(*servers) as segmenter:
         key = next(key for key in KEYS if home_of(segmenter, servers, key) == 0)
 
-        def die() -> None:
-            servers[0]._server.socket.close()  # type: ignore[union-attr]
-
-        servers[0].answer = die  # type: ignore[assignment]
+        servers[0].answer = servers[0].stop
         before = servers[1].asked
         segmenter.warm(image(key))
         assert servers[1].asked == before + 1
@@ -305,8 +308,10 @@ def test_answers_are_those_of_one_server(segmenter: LocalSegmenter, scene: Calla
         far, both = RemoteSegmenter(one), ReplicatedSegmenter([one, two])
         for picture in scenes:
             data = picture.encode()
-            same_results(far.find(data, [concept]), both.find(data, [concept]))
-            same_instances(far.outline(data, prompt), both.outline(data, prompt))
+            (one,), (other,) = far.find(data, [concept]), both.find(data, [concept])
+            assert one.presence == pytest.approx(other.presence, abs=1e-5)
+            nearly(one.instances, other.instances)
+            nearly(far.outline(data, prompt), both.outline(data, prompt))
         assert both.find(scenes[0].encode(), []) == []
         both.close()
 

@@ -68,6 +68,8 @@ def test_the_hub_token_has_two_names_and_is_not_shown(monkeypatch: pytest.Monkey
     assert "hf_secret" not in repr(settings)
     monkeypatch.setenv("SAM3_HUB_TOKEN", "sam3_secret")
     assert load_settings(CoreSettings).hub_token == "sam3_secret"
+    monkeypatch.setenv("SAM3_HUB_TOKEN", "")  # as compose files pass on what is not set
+    assert load_settings(CoreSettings).hub_token is None
 
 
 PROGRAMS: list[tuple[type[CoreSettings], type[CoreSettings]]] = [
