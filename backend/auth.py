@@ -66,6 +66,10 @@ class Credentials:
         return f"Label Studio at {host} answered {status} to {self.kind.value}; {todo}"
 
 
+class TokenRefused(ImageUnavailable):
+    """Label Studio does not take the token; trying again does not help."""
+
+
 class TokenExchange:
     """Turns credentials into an Authorization header; keeps access tokens until shortly before their end."""
 
@@ -78,7 +82,7 @@ class TokenExchange:
         """The Authorization header for Label Studio at ``base``; None without a token.
 
         renew: exchange anew even if the access token at hand should still be good.
-        Raises ImageUnavailable with one sentence when the exchange is refused.
+        Raises TokenRefused with one sentence when the exchange is refused, ImageUnavailable without an answer.
         """
         if credentials.kind is TokenKind.NONE:
             return None
@@ -107,7 +111,7 @@ class TokenExchange:
         except requests.RequestException as error:
             raise ImageUnavailable(f"Label Studio at {base} cannot be reached: {type(error).__name__}") from None
         if answer.status_code in (401, 403):
-            raise ImageUnavailable(credentials.advice(base, answer.status_code))
+            raise TokenRefused(credentials.advice(base, answer.status_code))
         try:
             access = answer.json()["access"] if answer.ok else None
         except (ValueError, KeyError, TypeError):

@@ -1,17 +1,20 @@
-"""One HTTP GET with limits on time, bytes and redirects; the token stays with its host."""
+"""One HTTP GET with limits on where it leads, time, bytes and redirects; the token stays with its host."""
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3.util import Retry
 
+from backend.addresses import Door
+from backend.visits import GuardedAdapter, TookTooLong, Visit, visiting
 from sam3_core.errors import ImageUnavailable, TooLarge
+from sam3_core.settings import without_login
 
 Authorize = Callable[[str], str | None]
 """The Authorization header for an address, or None."""
@@ -38,7 +41,7 @@ class _Session(requests.Session):
 
 
 def new_session() -> requests.Session:
-    """A session whose GETs are repeated when the connection breaks or a gateway hiccups."""
+    """A session whose GETs are repeated when the connection breaks or a gateway hiccups; for use in ``visiting``."""
     retry = Retry(
         total=2,
         read=1,
@@ -52,34 +55,41 @@ def new_session() -> requests.Session:
     session = _Session()
     session.headers["User-Agent"] = "sam3-prelabel"
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=32))
+        session.mount(scheme, GuardedAdapter(max_retries=retry, pool_maxsize=32))
     return session
 
 
-def download(session: requests.Session, url: str, authorize: Authorize, *, seconds: float, limit: int) -> bytes:
+def download(
+    session: requests.Session, url: str, authorize: Authorize, *, door: Door, seconds: float, limit: int
+) -> bytes:
     """The body at ``url``, redirects followed by hand so that each hop gets its own header or none.
 
-    seconds: for everything together. limit: bytes. Raises Refused, ImageUnavailable or TooLarge, each one sentence.
+    session: of ``new_session``. door: what is open; every hop has to pass it. seconds: for everything together.
+    limit: bytes. Raises Refused, AddressRefused, ImageUnavailable or TooLarge, each one sentence.
     """
-    deadline = time.monotonic() + seconds
-    for _ in range(_REDIRECTS + 1):
-        header = authorize(url)
-        left = max(0.1, deadline - time.monotonic())
-        try:
-            with session.get(
-                url,
-                headers={"Authorization": header} if header else {},
-                timeout=(min(_CONNECT, left), left / 2),  # the session tries a silent server twice
-                allow_redirects=False,
-                stream=True,
-                auth=lambda request: request,  # without it requests would add a login from ~/.netrc
-            ) as answer:
-                if not answer.is_redirect:
-                    _check(url, answer, limit)
-                    return _read(url, answer, deadline, seconds, limit)
-                url = _next_hop(url, answer.headers["Location"])
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
-            raise ImageUnavailable(f"{_shown(url)} cannot be fetched: {_reason(error)}") from None
+    with visiting(door, seconds) as visit:
+        for _ in range(_REDIRECTS + 1):
+            try:
+                header = authorize(url)
+                _check_proxied(session, url, door)
+                visit.check()
+                with session.get(
+                    url,
+                    headers={"Authorization": header} if header else {},
+                    timeout=(_CONNECT, max(0.1, visit.seconds_left / 2)),  # the session tries a silent server twice
+                    allow_redirects=False,
+                    stream=True,
+                    auth=lambda request: request,  # without it requests would add a login from ~/.netrc
+                ) as answer:
+                    if not answer.is_redirect:
+                        _check(url, answer, limit)
+                        return _read(url, answer, visit, limit)
+                    url = _next_hop(url, answer.headers["Location"])
+            except TookTooLong as late:
+                raise ImageUnavailable(f"{_shown(url)} cannot be fetched: {late}") from None
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+                why = f"it took longer than {seconds:g} seconds" if visit.over else _reason(error)
+                raise ImageUnavailable(f"{_shown(url)} cannot be fetched: {why}") from None
     raise ImageUnavailable(f"{_shown(url)} redirects more than {_REDIRECTS} times")
 
 
@@ -94,10 +104,22 @@ def is_http(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and "\\" not in url and url.isprintable()
 
 
+def endpoint(url: str) -> tuple[str, int]:
+    """Host, in lower case, and port of an address."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".").lower()
+    return host, parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def check_http(url: str) -> None:
     """Raises ImageUnavailable unless ``is_http(url)``."""
     if not is_http(url):
-        raise ImageUnavailable(f"{url.partition('?')[0][:80]!r} is not an http or https address")
+        raise ImageUnavailable(f"{quotable(url)!r} is not an http or https address")
+
+
+def quotable(address: str) -> str:
+    """The beginning of an address that may be none, for a sentence: without login, query or fragment."""
+    return without_login(re.split(r"[?#]", address, maxsplit=1)[0])[:80]
 
 
 def _next_hop(url: str, location: str) -> str:
@@ -121,16 +143,23 @@ def _check(url: str, answer: requests.Response, limit: int) -> None:
         raise TooLarge(f"{_shown(url)} has {int(length)} bytes, more than the allowed {limit}")
 
 
-def _read(url: str, answer: requests.Response, deadline: float, seconds: float, limit: int) -> bytes:
+def _read(url: str, answer: requests.Response, visit: Visit, limit: int) -> bytes:
     """The body, in single reads: a sender that drips byte by byte meets the deadline all the same."""
     body = bytearray()
     while chunk := answer.raw.read1(_CHUNK, decode_content=True):
         body += chunk
         if len(body) > limit:
             raise TooLarge(f"{_shown(url)} is larger than the allowed {limit} bytes")
-        if time.monotonic() > deadline:
-            raise ImageUnavailable(f"{_shown(url)} took longer than {seconds:g} seconds")
+        visit.check()
+    visit.check()  # a connection that was cut looks like the end of a body without a length
     return bytes(body)
+
+
+def _check_proxied(session: requests.Session, url: str, door: Door) -> None:
+    """What a proxy of the environment fetches for us connects to the proxy: all that can be checked is the name."""
+    proxies = session.merge_environment_settings(url, {}, None, None, None)["proxies"]
+    if select_proxy(url, proxies):
+        door.check_named(*endpoint(url))
 
 
 def _shown(url: str) -> str:

@@ -14,13 +14,14 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 import requests
 
+from backend.addresses import Door, Home, Hosts
 from backend.auth import Credentials, TokenExchange, TokenKind
-from backend.download import Refused, check_http, download, is_http, new_session
+from backend.download import Refused, check_http, download, endpoint, is_http, new_session, quotable
+from backend.local_files import read_local
 from backend.settings import BackendSettings
 from sam3_core.errors import ImageUnavailable, TooLarge
 
@@ -31,10 +32,19 @@ _LOCAL_FILES = "/data/local-files/"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A Label Studio: its address without a slash at the end, and what opens it."""
+    """A Label Studio: its address without a slash at the end, and what opens it.
+
+    sender: see ``Home``; None for one that is trusted wherever it is.
+    """
 
     base: str
     credentials: Credentials
+    sender: str | None = None
+
+    @property
+    def home(self) -> Home:
+        """Where it is."""
+        return Home(*endpoint(self.base), self.sender)
 
     def owns(self, url: str) -> bool:
         """Whether an absolute address is this Label Studio's, whatever name of this machine it uses.
@@ -61,20 +71,25 @@ class ImageReader:
         self._session = session or new_session()
         self._tokens = TokenExchange(self._session)
         self._limit = int(settings.max_image_mb * (1 << 20))
+        self._hosts = Hosts.parse(settings.allowed_hosts)
 
-    def site(self, hostname: str | None = None, access_token: str | None = None) -> Site | None:
+    def site(
+        self, hostname: str | None = None, access_token: str | None = None, sender: str | None = None
+    ) -> Site | None:
         """The Label Studio to ask: the configured one, else the one that introduced itself in /setup.
 
         hostname, access_token: as /setup sent them. Its token is a last resort, used only without a configured one.
         The configured token never goes to an address that came with a request.
+        sender: the IP address that /setup came from, None where it proved a login. Without a proof the Label Studio
+        is believed to be where it spoke from; elsewhere it is a host like any other.
         """
         settings = self._settings
-        base = settings.label_studio_url or (hostname or "").strip().rstrip("/")
-        if not is_http(base):
-            return None
-        if settings.label_studio_api_key:
-            return Site(base, Credentials.of(settings.label_studio_api_key))
-        return Site(base, Credentials.of(access_token, from_setup=True))
+        if settings.label_studio_url:
+            token = settings.label_studio_api_key
+            credentials = Credentials.of(token) if token else Credentials.of(access_token, from_setup=True)
+            return Site(settings.label_studio_url, credentials)
+        base = (hostname or "").strip().rstrip("/")
+        return Site(base, Credentials.of(access_token, from_setup=True), sender) if is_http(base) else None
 
     def read(self, address: object, site: Site | None, task_id: int | str | None) -> bytes:
         """The encoded image behind one address of a task. Raises ImageUnavailable or TooLarge with one sentence."""
@@ -104,22 +119,22 @@ class ImageReader:
         if path.startswith("upload/"):  # export snapshots leave the first folder out
             path = "/data/" + path
         if not path.startswith("/") or path.startswith("//") or "\\" in path or not path.isprintable():
-            raise ImageUnavailable(f"{path[:80]!r} is no address of an image")
+            raise ImageUnavailable(f"{quotable(path)!r} is no address of an image")
         return self._read_own(path, site)
 
     def _read_own(self, path: str, site: Site | None) -> bytes:
         """A path of Label Studio itself."""
-        local = self._find_local(path)
+        local = self._read_local(path)
         if local is not None:
-            return _read_file(local, self._limit)
+            return local
         if site is None:
-            raise ImageUnavailable(f"{path[:80]} needs Label Studio's address: set SAM3_LABEL_STUDIO_URL")
+            raise ImageUnavailable(f"{quotable(path)} needs Label Studio's address: set SAM3_LABEL_STUDIO_URL")
         return self._get(site.at(path), site)
 
     def _read_cloud(self, uri: str, site: Site | None, task_id: int | str | None) -> bytes:
         if site is None or task_id is None:
             raise ImageUnavailable(
-                f"{uri[:80]} is opened through Label Studio: that needs SAM3_LABEL_STUDIO_URL and a task with an id"
+                f"{quotable(uri)} is opened through Label Studio: that needs SAM3_LABEL_STUDIO_URL and a task's id"
             )
         encoded = base64.urlsafe_b64encode(uri.encode()).decode()
         path = f"/tasks/{quote(str(task_id), safe='')}/resolve/?fileuri={quote(encoded, safe='')}"
@@ -145,29 +160,21 @@ class ImageReader:
                 return None
             return self._tokens.header(site.base, site.credentials, renew=renew)
 
+        door = Door(self._hosts, site.home if site else None)
         seconds = self._settings.fetch_seconds
-        return download(self._session, url, authorize, seconds=seconds, limit=self._limit)
+        return download(self._session, url, authorize, door=door, seconds=seconds, limit=self._limit)
 
-    def _find_local(self, path: str) -> Path | None:
+    def _read_local(self, path: str) -> bytes | None:
         """The file in the mounted folder; None when there is no such folder, address or file.
 
-        Raises ImageUnavailable for an address that leads out of the folder, by dots or by a link.
+        Raises ImageUnavailable for an address that leads out of the folder, by dots or by a link, and TooLarge.
         """
         root = self._settings.local_files_root
         before, _, query = path.partition("?")
         if root is None or not before.endswith(_LOCAL_FILES):
             return None
         name = (parse_qs(query).get("d") or [""])[0]
-        if not name or "\0" in name:
-            return None
-        try:
-            file = (root / name.lstrip("/")).resolve()
-            found = file.is_file()
-        except (OSError, RuntimeError):  # a name too long, a loop of links
-            return None
-        if not file.is_relative_to(root):
-            raise ImageUnavailable(f"{name[:80]!r} lies outside the folder of local files")
-        return file if found else None
+        return read_local(root, name, self._limit)
 
 
 def is_data(address: str) -> bool:
@@ -186,9 +193,7 @@ def _scheme(address: str) -> str:
 
 def _endpoint(url: str) -> tuple[str, int]:
     """Host and port of an address, with every name of this machine made one."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").rstrip(".").lower()
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host, port = endpoint(url)
     return ("localhost" if host in _SAME_HOST else host), port
 
 
@@ -197,7 +202,7 @@ def _decode_data_url(url: str, limit: int) -> bytes:
     head, comma, data = url.partition(",")
     if not comma:
         raise ImageUnavailable("a data: address without a comma holds no image")
-    if len(data) > 4 * limit:
+    if len(data) > 4 * limit:  # of base64 with every character escaped
         raise TooLarge(f"the data: address is larger than the allowed {limit} bytes")
     raw = unquote_to_bytes(data)
     if head.lower().endswith(";base64"):
@@ -208,12 +213,3 @@ def _decode_data_url(url: str, limit: int) -> bytes:
     if len(raw) > limit:
         raise TooLarge(f"the data: address is larger than the allowed {limit} bytes")
     return raw
-
-
-def _read_file(file: Path, limit: int) -> bytes:
-    try:
-        if file.stat().st_size > limit:
-            raise TooLarge(f"{file.name} is larger than the allowed {limit} bytes")
-        return file.read_bytes()
-    except OSError as error:
-        raise ImageUnavailable(f"{file.name} cannot be read: {error.strerror}") from None
