@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
-import time
-from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from flask import Flask, Response, request
@@ -16,20 +13,19 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from backend import metrics
 from backend.bodies import PredictBody, PredictParams, SetupBody, T, WebhookBody, decode, project_id
+from backend.callers import caller_of, lane_of
+from backend.guard import add_guard, sender
 from backend.model import Runtime, Sam3Backend
 from backend.settings import BackendSettings
+from backend.status import make_status
+from backend.trace import Trace, current, traced
 from backend.v1 import make_v1
 from sam3_core import Segmenter
-from sam3_core.errors import Sam3Error, TooLarge, Unauthorized, UnknownImage
-from sam3_core.timing import collected, stage
+from sam3_core.errors import Dropped, Sam3Error, TooLarge, UnknownImage
+from sam3_core.timing import stage
 from sam3_core.wire.results import kind_of
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
 log = logging.getLogger(__name__)
-
-_Error = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 # Events of Label Studio 1.23 that carry annotations, its START_TRAINING, and ANNOTATION_DELETED, which only
 # label-studio-ml knows. Others are answered and ignored.
@@ -40,18 +36,26 @@ _TRAIN_EVENTS = frozenset(
     }
 )  # fmt: skip
 
+# Asked every few seconds by machines: a line of the log each would bury what people look for.
+EXTENSION = "sam3"
+"""Under which the ``Runtime`` is among the app's extensions."""
+
+_QUIET = frozenset({"/", "/health", "/ready", "/metrics", "/status", "/status.json"})
+
 
 def create_app(settings: BackendSettings, segmenter: Segmenter) -> Flask:
     """The WSGI app. /health and /setup never wait for weights or the network."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = int(settings.max_request_mb * (1 << 20))
-    runtime = Runtime(settings, segmenter)
+    app.extensions[EXTENSION] = runtime = Runtime(settings, segmenter)
     _add_routes(app, runtime)
-    app.register_blueprint(make_v1(settings, segmenter, runtime.metrics))
-    _add_guard(app, settings)
-    _add_errors(app)
-    _add_counting(app, runtime)
-    app.wsgi_app = _timed(app.wsgi_app)  # type: ignore[assignment, method-assign]
+    app.register_blueprint(
+        make_v1(settings, segmenter, runtime.metrics, runtime.admission, runtime.informant.version)
+    )
+    app.register_blueprint(make_status(runtime))
+    _add_tracing(app, runtime)
+    add_guard(app, settings)
+    _add_errors(app, runtime)
     return app
 
 
@@ -59,7 +63,7 @@ def _add_routes(app: Flask, runtime: Runtime) -> None:
     @app.get("/")
     @app.get("/health")
     def health() -> Response:
-        info = runtime.segmenter.info()
+        info = runtime.informant.info()
         return _json(
             {
                 "status": "UP",
@@ -73,71 +77,53 @@ def _add_routes(app: Flask, runtime: Runtime) -> None:
     @app.post("/setup")
     def setup() -> Response:
         body = _body(SetupBody)
-        project = project_id(body.project)
-        runtime.introduce(project, body.hostname, body.access_token)
+        current().project = project = project_id(body.project)
+        runtime.introduce(project, body.hostname, body.access_token, body.label_config or "", sender=sender())
         model = Sam3Backend(project, body.label_config, runtime)
         model.set_extra_params(body.extra_params)
         return _json({"model_version": model.model_version})
 
     @app.post("/predict")
     def predict() -> Response:
-        body = _body(PredictBody)
-        model = Sam3Backend(project_id(body.project), body.label_config, runtime)
-        with runtime.metrics.predict_seconds.time():
+        with runtime.admission.door():
+            body, trace = _body(PredictBody), current()
             params = body.params or PredictParams()
-            results = model.predict(body.tasks, params.context, **params.options())
-        return _json({"results": results})
+            trace.project, trace.lane = project_id(body.project), lane_of(body.tasks, params.context)
+            model = Sam3Backend(trace.project, body.label_config, runtime)
+            caller = caller_of(request.environ, trace.lane, runtime.settings.request_seconds, since=trace.started)
+            with runtime.admission.work(trace.lane), runtime.metrics.predict_seconds.time():
+                results = model.predict(body.tasks, params.context, caller=caller, **params.options())
+            return _json({"results": results})
 
     @app.post("/webhook")
     def webhook() -> Response:
         body = _body(WebhookBody)
         if body.action not in _TRAIN_EVENTS:
             return _json({"status": "ignored"})
-        project = str(body.project.get("id", ""))
+        current().project = project = str(body.project.get("id", ""))
         result = Sam3Backend(project, None, runtime).fit(body.action, body.event())
         return _json({"status": "ok", "result": result}, 201)
 
     @app.get("/versions")
     def versions() -> Response:
-        return _json({"versions": [runtime.segmenter.info().version]})
+        return _json({"versions": [runtime.informant.version()]})
 
     @app.get("/metrics")
     def show_metrics() -> Response:
         return Response(runtime.metrics.render(), content_type=metrics.CONTENT_TYPE)
 
 
-def _add_guard(app: Flask, settings: BackendSettings) -> None:
-    """Basic auth on everything but ``/``, which container probes ask, and, where wanted, the webhook.
-
-    /health is guarded: Label Studio sends credentials there too, and tells its user about wrong ones only then.
-    """
-    if settings.basic_auth_user is None or settings.basic_auth_password is None:
-        return
-    user, password = settings.basic_auth_user.encode(), settings.basic_auth_password.encode()
-    open_paths = {"/", "/webhook"} if settings.open_webhook else {"/"}
-
-    @app.before_request
-    def check_login() -> None:
-        if request.path in open_paths:
-            return
-        login = request.authorization
-        given = ("", "") if login is None else (login.username or "", login.password or "")
-        # Both are always compared, so that the time tells nothing.
-        if not hmac.compare_digest(given[0].encode(), user) & hmac.compare_digest(given[1].encode(), password):
-            raise Unauthorized("this backend asks for a user and a password (basic auth)")
-
-
-def _add_errors(app: Flask) -> None:
+def _add_errors(app: Flask, runtime: Runtime) -> None:
     @app.errorhandler(Sam3Error)
     def known(error: Sam3Error) -> Response:
-        # That a file has to be sent is how every image begins.
-        level = logging.INFO if isinstance(error, UnknownImage) else logging.WARNING
-        log.log(level, "%s %s: %d %s", request.method, request.path, error.status, error)
-        answer = _json({"error": str(error), "kind": kind_of(error)}, error.status)
+        # That a file has to be sent is how every image begins; that a newer click came, how annotators work.
+        expected = isinstance(error, UnknownImage | Dropped)
+        log.log(logging.INFO if expected else logging.WARNING, "%d %s", error.status, error)
+        if not expected:
+            runtime.metrics.failed.add(error)
+        answer = _error(str(error), error.status, kind_of(error))
         if error.retry_after is not None:
             answer.headers["Retry-After"] = str(max(1, round(error.retry_after)))
-        if error.status == Unauthorized.status:
-            answer.headers["WWW-Authenticate"] = 'Basic realm="sam3-prelabel"'
         return answer
 
     @app.errorhandler(HTTPException)
@@ -150,36 +136,34 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
-        return _error("this is a defect of the backend; its log has the details", 500)
+        log.error("a request failed", exc_info=error)
+        runtime.metrics.failed.add(error)
+        return _error("this is a defect of the backend; its log has the details", 500, defect=True)
 
 
-def _add_counting(app: Flask, runtime: Runtime) -> None:
-    @app.after_request
-    def count(answer: Response) -> Response:
+def _add_tracing(app: Flask, runtime: Runtime) -> None:
+    """Every answer has an id and its timings; at its end a request is counted, and is a line in the log."""
+
+    @app.before_request
+    def find_route() -> None:
         # The rule, not the path: unknown paths must not make a series each.
-        route = request.url_rule.rule if request.url_rule else "unknown"
-        runtime.metrics.requests.labels(route, str(answer.status_code)).inc()
-        return answer
+        current().route = request.url_rule.rule if request.url_rule else "unknown"
 
+    def finish(trace: Trace, status: int, stages: Mapping[str, float], seconds: float) -> None:
+        runtime.metrics.count_request(trace, status, stages, seconds)
+        fields: dict[str, Any] = {"status": status, "ms": round(seconds * 1000, 1)}
+        if trace.lane:
+            fields["lane"] = trace.lane.value
+        if trace.project:
+            fields["project"] = trace.project
+        if trace.kind:
+            fields["kind"] = trace.kind
+        if stages:
+            fields["stages"] = {name: round(taken * 1000, 1) for name, taken in stages.items()}
+        level = logging.DEBUG if trace.route in _QUIET and trace.kind != "defect" else logging.INFO
+        log.log(level, "%s %s", trace.method, trace.route, extra={"fields": fields})
 
-def _timed(inner: WSGIApplication) -> WSGIApplication:
-    """The app with a Server-Timing header: milliseconds by stage and in total, reading the body included."""
-
-    def outer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        started = time.perf_counter()
-
-        def start(
-            status: str, headers: list[tuple[str, str]], error: _Error | None = None
-        ) -> Callable[[bytes], object]:
-            total = time.perf_counter() - started
-            timings = (f"{name};dur={taken * 1000:.1f}" for name, taken in [*seconds.items(), ("total", total)])
-            return start_response(status, [*headers, ("Server-Timing", ", ".join(timings))], error)
-
-        with collected() as seconds:
-            return inner(environ, start)
-
-    return outer
+    app.wsgi_app = traced(app.wsgi_app, finish)  # type: ignore[assignment, method-assign]
 
 
 def _body(kind: type[T]) -> T:
@@ -200,5 +184,9 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(text, status=status, mimetype="application/json")
 
 
-def _error(sentence: str, status: int) -> Response:
-    return _json({"error": sentence}, status)
+def _error(sentence: str, status: int, kind: str = "", *, defect: bool = False) -> Response:
+    """kind: of ``sam3_core.errors``; empty where it is none of these."""
+    trace = current()
+    trace.kind = "defect" if defect else kind or "http"
+    body = {"error": sentence, "kind": kind, "request_id": trace.id}
+    return _json({name: value for name, value in body.items() if value}, status)

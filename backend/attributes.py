@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from sam3_core.choices import Choices, read_choices
 
@@ -13,6 +15,28 @@ log = logging.getLogger(__name__)
 Attributes = Mapping[str, str]
 
 _EXEMPLARS: dict[str, bool | None] = {"": None, "false": None, "true": True, "positive": True, "negative": False}
+
+
+_told: ContextVar[list[str] | None] = ContextVar("sam3_told", default=None)
+
+
+@contextmanager
+def told() -> Iterator[list[str]]:
+    """What ``tell`` is given in the block, in this thread."""
+    sentences: list[str] = []
+    token = _told.set(sentences)
+    try:
+        yield sentences
+    finally:
+        _told.reset(token)
+
+
+def tell(sentence: str) -> None:
+    """Something in a labeling config that is not as its author meant it: a line in the log, and in what is shown."""
+    log.warning("%s", sentence)
+    sentences = _told.get()
+    if sentences is not None:
+        sentences.append(sentence)
 
 
 def is_true(attributes: Attributes, name: str, default: bool = False) -> bool:
@@ -35,7 +59,7 @@ def read_options(owner: str, attributes: Attributes, *, of_image: bool = False) 
     """What a tag's attributes choose. of_image: whether it is an ``<Image>`` tag."""
     choices, wrong = read_choices(attributes, of_image=of_image)
     for sentence in wrong:
-        log.warning("%s: %s; it is ignored", owner, sentence)
+        tell(f"{owner}: {sentence}; it is ignored")
     return choices
 
 
@@ -44,7 +68,7 @@ def read_candidates(owner: str, attributes: Attributes) -> int:
     text = attributes.get("candidates")
     if text is None or text.strip() in ("1", "2", "3"):
         return int(text or 1)
-    log.warning('%s: candidates="%s" is not 1, 2 or 3 and is ignored', owner, text)
+    tell(f'{owner}: candidates="{text}" is not 1, 2 or 3 and is ignored')
     return 1
 
 
@@ -55,6 +79,6 @@ def read_exemplar(owner: str, attributes: Attributes, default: bool | None = Non
         return default
     known = text.strip().lower()
     if known not in _EXEMPLARS:
-        log.warning('%s: exemplar="%s" is not true, negative or false and is ignored', owner, text)
+        tell(f'{owner}: exemplar="{text}" is not true, negative or false and is ignored')
         return default
     return _EXEMPLARS[known]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.bodies import ContextRegion, Task
+from backend.callers import both
 from backend.images import Site
 from backend.labeling import Plan
 from backend.memory import Answer, PackedMask, ShortMemory, Where
@@ -22,11 +23,12 @@ from backend.predictions import Nothing, Prediction, prediction, tell_once
 from backend.prompts import Ask, Drawing, Place, Target, find_place, read_asks
 from backend.refinement import again, start_of
 from backend.regions import Picture, Region, RegionWriter, remarks_on
+from backend.search import NOT_THE_TASK
 from backend.stored import StoredRegions
 from backend.superseded import Newest
-from sam3_core import Caller, Concept, EncodedImage, FindOptions, Instance, Lane, OutlineOptions, Segmenter
+from sam3_core import Caller, Concept, EncodedImage, FindOptions, Instance, OutlineOptions, Segmenter
 from sam3_core.caller import CLICK
-from sam3_core.errors import Dropped, ImageUnavailable, ModelUnavailable, NotReady, Sam3Error
+from sam3_core.errors import Dropped, ImageUnavailable, Sam3Error
 from sam3_core.timing import stage
 
 log = logging.getLogger(__name__)
@@ -36,12 +38,14 @@ log = logging.getLogger(__name__)
 class _Request:
     """What all asks of a request share.
 
-    number: its place in the order of arrival. size: of the displayed image. stored: what is on it already.
+    number: its place in the order of arrival. caller: who waits. size: of the displayed image. stored: what is on it
+    already.
     """
 
     task: Task
     project: str
     number: int
+    caller: Caller
     image: EncodedImage
     size: tuple[int, int]
     place: Place
@@ -62,8 +66,18 @@ class _Suggestion:
 class Interactive:
     """Answers prompts. One per process: it remembers what it answered. Callable from any thread."""
 
-    def __init__(self, segmenter: Segmenter, pictures: Pictures, metrics: Metrics, *, max_megapixels: float) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        pictures: Pictures,
+        metrics: Metrics,
+        *,
+        version: Callable[[], str],
+        max_megapixels: float,
+    ) -> None:
+        """version: names the weights, at once."""
         self._segmenter = segmenter
+        self._version = version
         self._pictures = pictures
         self._metrics = metrics
         self._max_megapixels = max_megapixels
@@ -71,28 +85,37 @@ class Interactive:
         self._newest = Newest()
 
     def answer(
-        self, task: Task, prompts: Sequence[ContextRegion], plan: Plan, site: Site | None, project: str
+        self,
+        task: Task,
+        prompts: Sequence[ContextRegion],
+        plan: Plan,
+        site: Site | None,
+        project: str,
+        caller: Caller = CLICK,
     ) -> Prediction:
         """The regions that answer what the annotator drew or typed; if there are none, the log and ``meta`` say why.
 
-        Raises NotReady while the weights load and ModelUnavailable when they cannot be.
+        Raises NotReady while the weights load, ModelUnavailable when they cannot be, Busy when there is more to do
+        than can be done, and Dropped when the caller left.
         """
         number, nothing, regions = self._newest.arrive(), Nothing(), list[Region]()
         try:
             with self._metrics.interactive_seconds.time():
-                regions = self._answer(task, prompts, plan, site, project, number, nothing)
-        except (NotReady, ModelUnavailable):
-            raise
+                regions = self._answer(task, prompts, plan, site, project, number, caller, nothing)
         except Dropped:
+            if not caller.wanted():
+                raise
             log.info("task %s: a click was dropped: a newer one took its place", task.id)
             self._metrics.superseded.inc()
+        except NOT_THE_TASK:
+            raise
         except Sam3Error as error:
             log.warning("task %s: %s", task.id, error)
-            self._metrics.failures.labels(type(error).__name__).inc()
+            self._metrics.count_failure(error, task=task.id)
             nothing.fail(str(error))
         if reasons := str(nothing):
             log.info("task %s: %s", task.id, reasons)
-        return prediction(regions, self._segmenter.info().version, nothing)
+        return prediction(regions, self._version(), nothing)
 
     def _answer(
         self,
@@ -102,6 +125,7 @@ class Interactive:
         site: Site | None,
         project: str,
         number: int,
+        caller: Caller,
         nothing: Nothing,
     ) -> list[Region]:
         place = find_place(prompts, plan)
@@ -112,7 +136,7 @@ class Interactive:
         size = image.displayed_size(max_megapixels=self._max_megapixels)
         ids = {prompt.id for prompt in prompts}
         stored = StoredRegions(task, place, size, self._memory, without=ids)
-        request = _Request(task, project, number, image, size, place, stored, nothing)
+        request = _Request(task, project, number, caller, image, size, place, stored, nothing)
         asks = read_asks(prompts, place, plan, size)
         found = self._find(request, [ask for ask in asks if isinstance(ask.prompt, Concept)])
         for ask in asks:
@@ -129,9 +153,8 @@ class Interactive:
         ]
         if not concepts:
             return found
-        results = self._segmenter.find(
-            request.image, concepts, FindOptions(tiles=request.place.source.tiles), caller=CLICK
-        )
+        options = FindOptions(tiles=request.place.source.tiles)
+        results = self._segmenter.find(request.image, concepts, options, caller=request.caller)
         self._metrics.count_removed(results)
         for ask, result in zip(asks, results, strict=True):
             for note in result.notes:
@@ -150,9 +173,8 @@ class Interactive:
             answers = [known for known in self._memory.answers(where) if known.outline.frame == request.size]
             start = start_of(drawing, origins, answers, request.stored.of_label(target.label))
             options = OutlineOptions(candidates=ask.candidates)
-            instances = self._segmenter.outline(
-                request.image, start.prompt, options, caller=Caller(Lane.CLICK, wanted=wanted)
-            )
+            caller = both(request.caller, wanted)
+            instances = self._segmenter.outline(request.image, start.prompt, options, caller=caller)
         if not instances:
             request.nothing.add(target.label, f"the model sees no object at {_shown(drawing)}")
             return []
@@ -169,7 +191,7 @@ class Interactive:
         return found
 
     def _write(self, request: _Request, found: Sequence[_Suggestion]) -> list[Region]:
-        picture, writer = Picture(request.image.key, self._segmenter.info().version), RegionWriter()
+        picture, writer = Picture(request.image.key, self._version()), RegionWriter()
         with stage("encode"):
             return [
                 region

@@ -16,7 +16,7 @@ from typing import Any
 
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.attributes import is_true, read_options, split_phrases, split_words
+from backend.attributes import is_true, read_options, split_phrases, split_words, tell, told
 from backend.tools import Tool, read_tool
 from sam3_core import Concept
 from sam3_core.choices import OPEN, Choices
@@ -141,10 +141,14 @@ class ImageSource:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a labeling config asks for. ``problem`` says why there is nothing to predict; empty otherwise."""
+    """What a labeling config asks for. ``problem`` says why there is nothing to predict; empty otherwise.
+
+    remarks: what in it is not as its author meant it, and was ignored.
+    """
 
     sources: tuple[ImageSource, ...]
     problem: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def interactive(self) -> bool:
@@ -185,14 +189,15 @@ def read_plan(config: str) -> Plan:
     images = [tag for tag in objects if tag.tag.lower() == "image" and _data_key(tag.value)]
     if not images:
         return Plan((), "the labeling config has no Image tag with a value such as $image")
-    sources = tuple(source for tag in images if (source := _read_source(tag, controls)).controls)
+    with told() as remarks:
+        sources = tuple(source for tag in images if (source := _read_source(tag, controls)).controls)
     if not sources:
         return Plan(
             (),
             "no PolygonLabels, BrushLabels, RectangleLabels, BitmaskLabels, EllipseLabels or VectorLabels "
             "with labels on an Image, and no such tag without labels, as Polygon or Brush, beside Labels",
         )
-    return Plan(sources).under()
+    return Plan(sources, remarks=tuple(dict.fromkeys(remarks))).under()
 
 
 def _told(label: Label) -> str:
@@ -271,7 +276,7 @@ def _read_label(value: str, attributes: Mapping[str, str], remember: bool) -> La
     try:
         concept = Concept(phrases=phrases, negatives=split_phrases(attributes.get("negative_prompt")))
     except InvalidPrompt as error:
-        log.warning("label %r is left out: %s", value, error)
+        tell(f"label {value!r} is left out: {error}")
         return None
     shown = attributes.get("value") or ""
     return Label(

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from backend.addresses import Hosts
+from backend.admission import Admission
 from backend.bodies import Context, Task, convert
+from backend.callers import lane_of
 from backend.extra_params import read_extra
 from backend.images import ImageReader, Site
 from backend.interactive import Interactive
@@ -22,10 +26,15 @@ from backend.labeling import Plan, resolve_plan
 from backend.metrics import Metrics
 from backend.phrases import Phrases
 from backend.pictures import Pictures
+from backend.pieces import JobInfo
 from backend.predictions import Nothing, Prediction
 from backend.prelabel import Prelabeler
+from backend.push import LabelStudioApi
+from backend.search import TaskSearch
+from backend.segmenter import make_segmenter
 from backend.settings import BackendSettings
-from sam3_core import Segmenter
+from backend.standing import Informant
+from sam3_core import Caller, Segmenter
 from sam3_core.choices import OPEN, Choices, read_choices
 from sam3_core.errors import InvalidInput
 from sam3_core.settings import load_settings
@@ -51,11 +60,13 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class _Project:
-    """What /setup said about a project: where it lives, and the choices of the connection's extra parameters."""
+class Project:
+    """What /setup said about a project: where it lives, its labeling config, and what its connection chose."""
 
     hostname: str | None = None
-    access_token: str | None = None
+    access_token: str | None = field(default=None, repr=False)
+    sender: str | None = None
+    config: str = field(default="", repr=False)
     choices: Choices = OPEN
 
 
@@ -63,26 +74,32 @@ class Runtime:
     """What outlives a request: the segmenter, the readers, and what Label Studio told about its projects."""
 
     def __init__(self, settings: BackendSettings, segmenter: Segmenter) -> None:
+        self.settings = settings
         self.segmenter = segmenter
+        self.informant = Informant(segmenter)
+        self.admission = Admission(clicks=settings.max_clicks, bulk=settings.max_bulk)
+        self.started = time.time()
         self.events: deque[Event] = deque(maxlen=_MAX_EVENTS)
         self.phrases = Phrases(settings.store)
         self._images = ImageReader(settings)
-        pictures = Pictures(self._images, megabytes=settings.image_cache_mb)
-        self.metrics = metrics = Metrics(segmenter.info, pictures.info)
-        self.prelabeler = Prelabeler(
-            segmenter,
-            pictures,
-            metrics,
-            request_seconds=settings.request_seconds,
-            max_megapixels=settings.max_megapixels,
+        self.pictures = pictures = Pictures(self._images, megabytes=settings.image_cache_mb)
+        self.metrics = metrics = Metrics(self.informant.info, pictures.info, self.admission.info, self.jobs)
+        search = TaskSearch(
+            segmenter, pictures, metrics, version=self.informant.version, max_megapixels=settings.max_megapixels
         )
-        self.interactive = Interactive(segmenter, pictures, metrics, max_megapixels=settings.max_megapixels)
-        self._projects: dict[str, _Project] = {}
+        stores = LabelStudioApi(Hosts.parse(settings.allowed_hosts), seconds=settings.fetch_seconds)
+        self.prelabeler = Prelabeler(search, stores, settings)
+        self.interactive = Interactive(
+            segmenter, pictures, metrics, version=self.informant.version, max_megapixels=settings.max_megapixels
+        )
+        self._projects: dict[str, Project] = {}
         self._lock = threading.Lock()
 
-    def introduce(self, project: str, hostname: str | None, access_token: str | None) -> None:
-        """Remember what /setup said about where a project lives."""
-        self._note(project, hostname=hostname, access_token=access_token)
+    def introduce(
+        self, project: str, hostname: str | None, access_token: str | None, config: str = "", *, sender: str | None
+    ) -> None:
+        """Remember what /setup said about where a project lives, and its labeling config. sender: see ``Home``."""
+        self._note(project, hostname=hostname, access_token=access_token, config=config, sender=sender)
 
     def choose(self, project: str, choices: Choices) -> None:
         """Remember what a project's connection chose, in place of what it chose before."""
@@ -91,20 +108,29 @@ class Runtime:
     def site(self, project: str) -> Site | None:
         """The Label Studio whose images a project shows."""
         known = self._known(project)
-        return self._images.site(known.hostname, known.access_token)
+        return self._images.site(known.hostname, known.access_token, known.sender)
 
     def choices(self, project: str) -> Choices:
         """What a project's connection chose."""
         return self._known(project).choices
 
-    def _known(self, project: str) -> _Project:
+    def projects(self) -> dict[str, Project]:
+        """Those that introduced themselves, by their id, the last one first."""
         with self._lock:
-            return self._projects.get(project, _Project())
+            return dict(reversed(self._projects.items()))
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """The batches at work, and the last ones that went on without their request."""
+        return self.prelabeler.jobs()
+
+    def _known(self, project: str) -> Project:
+        with self._lock:
+            return self._projects.get(project, Project())
 
     def _note(self, project: str, **said: Any) -> None:
         """The longest unseen projects are forgotten."""
         with self._lock:
-            self._projects[project] = replace(self._projects.pop(project, _Project()), **said)
+            self._projects[project] = replace(self._projects.pop(project, Project()), **said)
             while len(self._projects) > _MAX_PROJECTS:
                 self._projects.pop(next(iter(self._projects)))
 
@@ -121,10 +147,8 @@ def shared_runtime() -> Runtime:
     global _shared
     with _shared_lock:
         if _shared is None:
-            from sam3_core.engine import LocalSegmenter
-
             settings = load_settings(BackendSettings)
-            _shared = Runtime(settings, LocalSegmenter(settings))
+            _shared = Runtime(settings, make_segmenter(settings))
         return _shared
 
 
@@ -145,7 +169,7 @@ class Sam3Backend(_Base):  # type: ignore[misc]
 
     def setup(self) -> None:
         """Called by the constructor, for every request: only takes note of the model version, touches no weights."""
-        self._version = self._runtime.prelabeler.version
+        self._version = self._runtime.informant.version()
 
     @property
     def model_version(self) -> str:
@@ -167,6 +191,8 @@ class Sam3Backend(_Base):  # type: ignore[misc]
         self,
         tasks: Sequence[Task | Mapping[str, Any]],
         context: Context | Mapping[str, Any] | None = None,
+        *,
+        caller: Caller | None = None,
         **kwargs: Any,
     ) -> list[Prediction | list[Any]]:
         """Exactly one entry per task, in order: ``{"result": [...], "score": 0..1, "model_version": str}``,
@@ -174,13 +200,17 @@ class Sam3Backend(_Base):  # type: ignore[misc]
 
         context: what the annotator drew or typed, for interactive requests; every label is searched without one, by
         the phrases that were typed for it where it remembers them.
+        caller: who waits for the answer, and for how long; without one, somebody who has SAM3_REQUEST_SECONDS.
         kwargs: choices of this request, see ``sam3_core.choices``, which win over all others; and ``login`` and
         ``password`` of the project's task data, which are not used.
         Raises InvalidInput for malformed tasks, context or choices, NotReady while the weights load, ModelUnavailable
-        when they cannot be. For what happens to single tasks see ``Prelabeler.predict_tasks``.
+        when they cannot be, Busy when there is more to do than can be done, Dropped when nobody waits any more. For
+        what happens to single tasks see ``Prelabeler.predict_tasks``.
         """
         parsed = [convert(Task, task) for task in tasks]
         drawn = convert(Context, context) if context else None
+        if caller is None:
+            caller = Caller.within(self._runtime.settings.request_seconds, lane_of(parsed, drawn))
         plan = self._plan(kwargs)
         site = self._runtime.site(self.project_id)
         prelabeler = self._runtime.prelabeler
@@ -191,13 +221,14 @@ class Sam3Backend(_Base):  # type: ignore[misc]
             nothing.fail(plan.problem)
             return [prelabeler.prediction([], nothing) for _ in parsed]
         if drawn is None or drawn.missing:
-            return prelabeler.predict_tasks(parsed, self._runtime.phrases.apply(self.project_id, plan), site)
+            plan = self._runtime.phrases.apply(self.project_id, plan)
+            return prelabeler.predict_tasks(parsed, plan, site, caller=caller, project=self.project_id)
         if drawn.event == "prewarm":
             for task in parsed:
-                prelabeler.warm(task, plan, site)
+                prelabeler.warm(task, plan, site, caller=caller)
             return [prelabeler.prediction([]) for _ in parsed]
         answer, prompts = self._runtime.interactive.answer, drawn.result or []
-        return [answer(task, prompts, plan, site, self.project_id) for task in parsed]
+        return [answer(task, prompts, plan, site, self.project_id, caller) for task in parsed]
 
     def _plan(self, params: Mapping[str, object]) -> Plan:
         """What to do. Raises InvalidInput for choices of the request that make no sense."""

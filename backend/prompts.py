@@ -12,6 +12,7 @@ from backend.typed import by_label, concept_of, typed_phrases
 from sam3_core import Box, Concept, Exemplar, Mask, Point, VisualPrompt
 from sam3_core.errors import InvalidPrompt
 from sam3_core.finish import OPEN_FINISH, Finish
+from sam3_core.nearest import nearest
 from sam3_core.rules import OPEN_RULES
 
 
@@ -169,20 +170,8 @@ def _objects(marks: Sequence[Mark]) -> list[list[Mark]]:
         if isinstance(mark.shape, Box):
             next(own).append(mark)
         else:
-            groups[_nearest(mark.shape, boxes)].append(mark)
+            groups[nearest(mark.shape, boxes)].append(mark)
     return groups
-
-
-def _nearest(point: Point, boxes: Sequence[Box]) -> int:
-    """The index of the nearest box; of several around the point the smallest."""
-
-    def order(index: int) -> tuple[float, float]:
-        box = boxes[index]
-        dx = max(box.x0 - point.x, 0.0, point.x - box.x1)
-        dy = max(box.y0 - point.y, 0.0, point.y - box.y1)
-        return dx * dx + dy * dy, (box.x1 - box.x0) * (box.y1 - box.y0)
-
-    return min(range(len(boxes)), key=order)
 
 
 def _target(label: str, regions: Sequence[ContextRegion], place: Place, drawn_with: Iterable[str]) -> Target:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from backend.addresses import Hosts
 from backend.download import is_http
 from sam3_core.settings import CoreSettings
 
 
 class BackendSettings(CoreSettings):
     """Read once at start from ``SAM3_...`` variables; see ``sam3_core.settings.load_settings``."""
+
+    siblings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "SAM3_LABELS",
+            "SAM3_SPEC",
+            "SAM3_REPLY",
+            "SAM3_INTERACTOR",
+            "SAM3_BUDGET_SECONDS",
+        }
+    )
 
     label_studio_url: str | None = Field(
         None,
@@ -21,7 +32,7 @@ class BackendSettings(CoreSettings):
     )
     label_studio_api_key: str | None = Field(
         None,
-        description="personal access token, or legacy token, that may read the tasks' images",
+        description="personal access token, or legacy token, that may read the tasks' images and store predictions",
         validation_alias=AliasChoices("SAM3_LABEL_STUDIO_API_KEY", "LABEL_STUDIO_API_KEY"),
         repr=False,
     )
@@ -34,9 +45,21 @@ class BackendSettings(CoreSettings):
     )
     basic_auth_user: str | None = Field(None, description="user name our server asks for; needs a password")
     basic_auth_password: str | None = Field(None, description="password our server asks for", repr=False)
-    open_webhook: bool = Field(
-        False, description="with basic auth, still accept webhooks without it: Label Studio sends none there"
+    api_token: str | None = Field(
+        None,
+        description="token our server asks for (`Authorization: Bearer`), beside or instead of basic auth",
+        repr=False,
     )
+    open_webhook: bool = Field(
+        False, description="with a login, still accept webhooks without it: Label Studio sends none there"
+    )
+    allowed_hosts: str = Field(
+        "public",
+        description="where pictures may be fetched from beside Label Studio: `public` addresses, names, `*.` and a "
+        "name, addresses, networks; with commas between",
+    )
+    receive_seconds: float = Field(60.0, gt=0, description="longest time in which a request has to arrive")
+    send_seconds: float = Field(60.0, gt=0, description="longest time in which an answer has to be taken")
     fetch_seconds: float = Field(20.0, gt=0, description="longest time for fetching one image")
     max_image_mb: float = Field(64.0, gt=0, description="larger image files are refused, MiB")
     image_cache_mb: float = Field(
@@ -47,8 +70,21 @@ class BackendSettings(CoreSettings):
     )
     max_request_mb: float = Field(64.0, gt=0, description="larger request bodies are refused, MiB")
     request_seconds: float = Field(
-        90.0, gt=0, description="a batch stops after this time; Label Studio itself gives up after 100 s"
+        90.0, gt=0, description="a batch is answered after this time; Label Studio itself gives up after 100 s"
     )
+    tasks_in_flight: int = Field(
+        4, ge=1, le=64, description="tasks of batches that are fetched, searched and encoded at the same time"
+    )
+    push_seconds: float = Field(
+        300.0, gt=0, description="how long a late prediction that Label Studio does not take is tried again"
+    )
+    max_clicks: int = Field(
+        32, ge=1, description="clicks and opened tasks at work at the same time; more get 503 and Retry-After"
+    )
+    max_bulk: int = Field(
+        16, ge=1, description="other requests at work at the same time; `serve --threads` must be more than both"
+    )
+    log: Literal["text", "json"] = Field("text", description="lines of the log: `text`, or `json`, one object each")
 
     @field_validator("label_studio_url")
     @classmethod
@@ -59,11 +95,24 @@ class BackendSettings(CoreSettings):
             raise ValueError("must be an address that starts with http:// or https://")
         return value.rstrip("/")
 
-    @field_validator("label_studio_api_key", "basic_auth_user", "basic_auth_password")
+    @field_validator("label_studio_api_key", "basic_auth_user", "basic_auth_password", "api_token")
     @classmethod
     def _drop_empty(cls, value: str | None) -> str | None:
         """Compose files pass unset variables on as empty strings."""
         return value.strip() or None if value else None
+
+    @field_validator("api_token")
+    @classmethod
+    def _check_token(cls, value: str | None) -> str | None:
+        if value and not all("!" <= character <= "~" for character in value):
+            raise ValueError("must be letters, digits and signs of ASCII, without spaces")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: str) -> str:
+        Hosts.parse(value)
+        return value
 
     @field_validator("store", mode="before")
     @classmethod

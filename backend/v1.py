@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from backend.admission import Admission
+from backend.callers import watched
 from backend.metrics import Metrics
 from backend.settings import BackendSettings
-from sam3_core import EncodedImage, Lane, Segmenter
+from backend.trace import current
+from sam3_core import Caller, EncodedImage, Lane, Segmenter
 from sam3_core.errors import InvalidInput, TooLarge, UnknownImage
 from sam3_core.timing import stage
 from sam3_core.wire.base import Body, read
@@ -57,10 +62,29 @@ class Uploads:
             return known
 
 
-def make_v1(settings: BackendSettings, segmenter: Segmenter, metrics: Metrics) -> Blueprint:
-    """The routes under ``/v1``; guard, errors, limits and counting are the app's."""
+def make_v1(
+    settings: BackendSettings,
+    segmenter: Segmenter,
+    metrics: Metrics,
+    admission: Admission,
+    version: Callable[[], str],
+) -> Blueprint:
+    """The routes under ``/v1``; guard, errors, limits of bodies and counting are the app's.
+
+    version: names the weights, at once.
+    """
     api = Blueprint("v1", __name__, url_prefix=PREFIX)
     uploads = Uploads(megabytes=settings.image_cache_mb)
+
+    @contextmanager
+    def working(kind: type[_R], usual: Lane) -> Iterator[tuple[_R, EncodedImage, SeenImage, Caller]]:
+        """The request, and who waits for it, with a place in its lane. Raises as ``_received``, and Busy."""
+        with admission.door():
+            asked, image, seen = _received(kind, settings, uploads)
+            caller = watched(request.environ, asked.caller(usual, settings.request_seconds))
+            current().lane = caller.lane
+            with admission.work(caller.lane):
+                yield asked, image, seen, caller
 
     @api.get("/info")
     def info() -> Response:
@@ -68,31 +92,29 @@ def make_v1(settings: BackendSettings, segmenter: Segmenter, metrics: Metrics) -
 
     @api.post("/find")
     def find() -> Response:
-        asked, image, seen = _received(FindRequest, settings, uploads)
-        caller = asked.caller(Lane.BULK, settings.request_seconds)
-        concepts, options = asked.parsed(max_megapixels=settings.max_megapixels)
-        results = segmenter.find(image, concepts, options, caller=caller)
-        metrics.instances.inc(sum(len(result.instances) for result in results))
-        metrics.count_removed(results)
-        with stage("encode"):
-            return _answer(FindAnswer.of(segmenter.info().version, seen, results))
+        with working(FindRequest, Lane.BULK) as (asked, image, seen, caller):
+            concepts, options = asked.parsed(max_megapixels=settings.max_megapixels)
+            results = segmenter.find(image, concepts, options, caller=caller)
+            metrics.instances.inc(sum(len(result.instances) for result in results))
+            metrics.count_removed(results)
+            with stage("encode"):
+                return _answer(FindAnswer.of(version(), seen, results))
 
     @api.post("/outline")
     def outline() -> Response:
-        asked, image, seen = _received(OutlineRequest, settings, uploads)
-        caller = asked.caller(Lane.CLICK, settings.request_seconds)
-        prompt, options = asked.parsed(max_megapixels=settings.max_megapixels)
-        with metrics.interactive_seconds.time():
-            instances = segmenter.outline(image, prompt, options, caller=caller)
-        metrics.instances.inc(len(instances))
-        with stage("encode"):
-            return _answer(OutlineAnswer.of(segmenter.info().version, seen, instances))
+        with working(OutlineRequest, Lane.CLICK) as (asked, image, seen, caller):
+            prompt, options = asked.parsed(max_megapixels=settings.max_megapixels)
+            with metrics.interactive_seconds.time():
+                instances = segmenter.outline(image, prompt, options, caller=caller)
+            metrics.instances.inc(len(instances))
+            with stage("encode"):
+                return _answer(OutlineAnswer.of(version(), seen, instances))
 
     @api.post("/warm")
     def warm() -> Response:
-        asked, image, seen = _received(WarmRequest, settings, uploads)
-        segmenter.warm(image, caller=asked.caller(Lane.BULK, settings.request_seconds))
-        return _answer(WarmAnswer(model=segmenter.info().version, image=seen))
+        with working(WarmRequest, Lane.BULK) as (_, image, seen, caller):
+            segmenter.warm(image, caller=caller)
+            return _answer(WarmAnswer(model=version(), image=seen))
 
     return api
 

@@ -71,6 +71,19 @@ class BackendServer:
     ) -> None:
         self._process.stop()
 
+    def status(self) -> str:
+        """What its status page says, in a line."""
+        with direct_session() as session:
+            answer = session.get(f"{self.url}/status.json", timeout=10)
+        answer.raise_for_status()
+        told = answer.json()
+        done, failures = sum(lane["device_done"] or 0 for lane in told["lanes"]), len(told["failures"])
+        warnings = sum(len(project["warnings"]) + bool(project["problem"]) for project in told["projects"])
+        return (
+            f"{told['model']['state']} on {told['model']['device']}, {done} pieces of work done, "
+            f"{failures} failures, {warnings} warnings about {len(told['projects'])} project(s)"
+        )
+
     def check(self) -> None:
         """Raises ServerFailed when it has ended by itself."""
         self._process.check()

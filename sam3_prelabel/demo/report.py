@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from sam3_prelabel.demo.backend import BackendServer
 from sam3_prelabel.demo.label_studio import LabelStudioServer
 from sam3_prelabel.demo.regions import StoredRegion
 from sam3_prelabel.demo.world import LABELS, Sample
@@ -73,7 +74,7 @@ def save_overlays(done: Sequence[Annotated], folder: Path) -> None:
         Image.fromarray(picture).save(folder / Path(item.sample.name).with_suffix(".png"))
 
 
-def what_to_click(server: LabelStudioServer, backend_url: str, project: int, output: Path) -> str:
+def what_to_click(server: LabelStudioServer, backend: BackendServer, project: int, output: Path) -> str:
     """Addresses, the login and what is worth a look, as rich markup, one line each."""
     rows = {
         "Label Studio": f"{server.url}/projects/{project}/data",
@@ -81,7 +82,8 @@ def what_to_click(server: LabelStudioServer, backend_url: str, project: int, out
         "then": "click a row: its regions stand on the objects; correct or delete some, and Submit",
         "ask it": "Auto-Annotation on, purple keypoint tool, label under the picture, click an object without region",
         "once more": "tick rows, Actions → Delete Predictions, then Actions → Retrieve Predictions",
-        "backend": f"{backend_url}  (Settings → Model shows it connected)",
+        "backend": f"{backend.url}  (Settings → Model shows it connected)",
+        "its status": f"{backend.url}/status  ({backend.status()})",
         "pictures": f"{output / OVERLAYS}{os.sep}",
         "logs": f"{server.log}  {output / BACKEND_LOG}",
     }

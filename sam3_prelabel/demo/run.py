@@ -56,7 +56,7 @@ def run_demo(
             project, done = _annotate(servers, samples(images), console)
             save_overlays(done, output / OVERLAYS)
             console.print(results_table(done))
-            where = what_to_click(servers.label_studio, servers.backend.url, project, output)
+            where = what_to_click(servers.label_studio, servers.backend, project, output)
             console.print(where, soft_wrap=True, highlight=False)
             _check(done, servers)
             if not once:

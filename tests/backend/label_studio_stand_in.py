@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
@@ -17,6 +18,7 @@ LEGACY = "0123456789abcdef0123456789abcdef01234567"
 _KEY = "a secret of the stand-in, long enough for HS256"
 
 Answer = tuple[int, dict[str, str], bytes]
+S = TypeVar("S", bound="StandIn")
 
 
 def make_jwt(kind: str, *, lives: float = 300.0) -> str:
@@ -68,7 +70,7 @@ class StandIn:
         parts = urlsplit(path)
         if parts.path.startswith("/public/"):
             return self._file(path)
-        refusal = self._refusal(header)
+        refusal = self.refusal(header)
         if refusal:
             return 401, {"Content-Type": "application/json"}, json.dumps({"detail": refusal}).encode()
         if parts.path.startswith("/tasks/") and parts.path.endswith("/resolve/"):
@@ -78,7 +80,7 @@ class StandIn:
             return self._file(uri)
         return self._file(path)
 
-    def _refusal(self, header: str | None) -> str:
+    def refusal(self, header: str | None) -> str:
         kind, _, token = (header or "").partition(" ")
         if kind == "Token" and token == LEGACY:
             return (
@@ -97,6 +99,10 @@ class StandIn:
         data = self.files.get(path)
         return (404, {}, b"not found") if data is None else (200, {"Content-Type": "image/png"}, data)
 
+    def post(self, path: str, header: str | None, body: bytes) -> Answer | None:
+        """What a POST gets; None for nothing, not even an end."""
+        return self.refresh(body)
+
     def refresh(self, body: bytes) -> Answer:
         if json.loads(body).get("refresh") != self.personal:
             return 401, {}, b'{"detail": "Token is invalid or expired", "code": "token_not_valid"}'
@@ -114,7 +120,8 @@ class StandIn:
 
             def do_POST(self) -> None:
                 site.requests.append((self.path, self.headers.get("Authorization")))
-                self._send(site.refresh(self.rfile.read(int(self.headers["Content-Length"]))))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self._send(site.post(self.path, self.headers.get("Authorization"), body))
 
             def _send(self, answer: Answer | None) -> None:
                 if answer is None:  # the route wrote for itself
@@ -135,7 +142,13 @@ class StandIn:
 
 @contextmanager
 def label_studio() -> Iterator[StandIn]:
-    site = StandIn()
+    with served(StandIn()) as site:
+        yield site
+
+
+@contextmanager
+def served(site: S) -> Iterator[S]:
+    """Let a stand-in answer."""
     threading.Thread(target=site.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield site

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from sam3_core import (
     Box,
+    Caller,
     Concept,
     ConceptResult,
     EncodedImage,
@@ -21,8 +22,10 @@ from sam3_core import (
     Point,
     VisualPrompt,
 )
+from sam3_core.caller import BULK, CLICK
 from sam3_core.demo.scenes import Scene, SceneObject
-from sam3_core.errors import BrokenImage, Dropped
+from sam3_core.errors import BrokenImage
+from sam3_core.load import Load
 from sam3_core.results import Removal
 from sam3_core.rules import DEFAULT_RULES
 from sam3_core.types import CacheInfo
@@ -39,7 +42,7 @@ class SceneSegmenter:
     error: is raised by every prompt while it is set. device: whoever holds it keeps it from all others. queued: how
     many came to it so far. calls: how many it worked for. prompts: the visual ones of them, in order. asked: the
     concepts, and options: how they were searched, of each search. notes: what every result of one says. warmed: keys
-    of the images, in order.
+    of the images, in order. callers: who asked, in order. load: how busy it says it is.
     """
 
     def __init__(self) -> None:
@@ -55,6 +58,8 @@ class SceneSegmenter:
         self.options: list[FindOptions] = []
         self.notes: tuple[str, ...] = ()
         self.warmed: list[str] = []
+        self.callers: list[Caller] = []
+        self.load = Load()
 
     def add(self, scene: Scene, format: str = "PNG") -> bytes:
         """Learn a scene; its file."""
@@ -63,12 +68,17 @@ class SceneSegmenter:
         return data
 
     def info(self) -> ModelInfo:
-        return ModelInfo(VERSION, self.state, "cpu", "float32", cache=self.cache)
+        return ModelInfo(VERSION, self.state, "cpu", "float32", cache=self.cache, load=self.load)
 
     def find(
-        self, image: bytes | EncodedImage, concepts: Sequence[Concept], options: FindOptions | None = None
+        self,
+        image: bytes | EncodedImage,
+        concepts: Sequence[Concept],
+        options: FindOptions | None = None,
+        *,
+        caller: Caller = BULK,
     ) -> list[ConceptResult]:
-        scene = self._look(image)
+        scene = self._look(image, caller)
         self.asked.append(tuple(concepts))
         self.options.append(options or FindOptions())
         return [self._find(scene, concept, options or FindOptions()) for concept in concepts]
@@ -79,9 +89,9 @@ class SceneSegmenter:
         prompt: VisualPrompt,
         options: OutlineOptions | None = None,
         *,
-        wanted: Callable[[], bool] | None = None,
+        caller: Caller = CLICK,
     ) -> list[Instance]:
-        scene = self._look(image, wanted)
+        scene = self._look(image, caller)
         self.prompts.append(prompt)
         whole = [Mask.from_full(mask) for mask in _meant(scene, prompt)]
         thinner = [mask for one in whole for mask in (_worn(one, 1), _worn(one, 2))]
@@ -90,15 +100,15 @@ class SceneSegmenter:
             : (options or OutlineOptions()).candidates
         ]
 
-    def warm(self, image: bytes | EncodedImage) -> None:
-        self._look(image)
+    def warm(self, image: bytes | EncodedImage, *, caller: Caller = BULK) -> None:
+        self._look(image, caller)
         self.warmed.append(EncodedImage.of(image).key)
 
-    def _look(self, image: bytes | EncodedImage, wanted: Callable[[], bool] | None = None) -> Scene:
+    def _look(self, image: bytes | EncodedImage, caller: Caller) -> Scene:
         self.queued += 1
+        self.callers.append(caller)
         with self.device:
-            if wanted is not None and not wanted():
-                raise Dropped("a newer click")
+            caller.check()
             self.calls += 1
         if self.error is not None:
             raise self.error

@@ -88,10 +88,10 @@ def test_a_defect_on_one_image_leaves_its_task_open_and_the_others_done(
     images = [data_url(oracle.add(scene)) for scene in scenes]
     real = oracle.find
 
-    def find(image: EncodedImage, *rest: Any) -> Any:
+    def find(image: EncodedImage, *rest: Any, **more: Any) -> Any:
         if image.data == scenes[1].encode("PNG"):
             raise RuntimeError("CUDA out of memory")
-        return real(image, *rest)
+        return real(image, *rest, **more)
 
     oracle.find = find  # type: ignore[method-assign]
     results = client.post("/predict", json=predict_body([task(i, x) for i, x in enumerate(images)])).json["results"]
@@ -103,21 +103,30 @@ def test_when_time_runs_out_the_rest_is_left_open(
     oracle: SceneSegmenter, scenes: list[Scene], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = create_app(BackendSettings(request_seconds=1), oracle).test_client()
-    image = data_url(oracle.add(scenes[0]))
+    first, other = data_url(oracle.add(scenes[0])), data_url(oracle.add(scenes[1]))
+    release = threading.Event()
     real = oracle.find
-    oracle.find = lambda *args: (time.sleep(1.1), real(*args))[1]  # type: ignore[method-assign]
-    results = client.post("/predict", json=predict_body([task(i, image) for i in range(20)])).json["results"]
+
+    def find(image: EncodedImage, *rest: Any, **more: Any) -> Any:
+        assert image.key == EncodedImage(scenes[0].encode("PNG")).key or release.wait(30)
+        return real(image, *rest, **more)
+
+    oracle.find = find  # type: ignore[method-assign]
+    tasks = [task(0, first), *(task(i, other) for i in range(1, 20))]
+    results = client.post("/predict", json=predict_body(tasks)).json["results"]
+    assert not release.is_set()
+    release.set()
     assert len(results) == 20
     assert results[0]["result"]
     assert results[1:] == [[]] * 19
-    assert "1 of 20" in caplog.text
+    assert "19 of 20 tasks are left open: they were not ready in time, and there is no token" in caplog.text
 
 
 def test_an_image_that_does_not_arrive_in_time_leaves_its_task_open(
     oracle: SceneSegmenter, scenes: list[Scene]
 ) -> None:
     """The answer must not wait for it: Label Studio hangs up at 100 s, and then everything is lost."""
-    client = create_app(BackendSettings(request_seconds=1), oracle).test_client()
+    client = create_app(BackendSettings(request_seconds=1, allowed_hosts="127.0.0.1"), oracle).test_client()
     release = threading.Event()
     with label_studio() as site:
         site.routes["/public/slow.png"] = lambda _: (release.wait(30), (404, {}, b""))[1]
@@ -125,8 +134,9 @@ def test_an_image_that_does_not_arrive_in_time_leaves_its_task_open(
         results = client.post("/predict", json=predict_body([task(1, good), task(2, slow), task(3, good)])).json
         assert not release.is_set()
         release.set()
-    assert results["results"][0]["result"]
-    assert results["results"][1:] == [[], []]
+    first, second, third = results["results"]
+    assert first["result"] == third["result"] != []
+    assert second == []
 
 
 def test_a_model_that_stops_half_way_keeps_what_was_done(
@@ -135,10 +145,16 @@ def test_a_model_that_stops_half_way_keeps_what_was_done(
     images = [data_url(oracle.add(scene)) for scene in scenes]
     real = oracle.find
 
-    def find(image: EncodedImage, *rest: Any) -> Any:
-        if oracle.calls == 1:
-            raise NotReady("busy")
-        return real(image, *rest)
+    first_done = threading.Event()
+
+    def find(image: EncodedImage, *rest: Any, **more: Any) -> Any:
+        if image.data != scenes[0].encode("PNG"):
+            assert first_done.wait(30)
+            time.sleep(0.2)  # until it is on the list
+            raise NotReady("loading")
+        found = real(image, *rest, **more)
+        first_done.set()
+        return found
 
     oracle.find = find  # type: ignore[method-assign]
     answer = client.post("/predict", json=predict_body([task(i, x) for i, x in enumerate(images)]))
@@ -169,9 +185,9 @@ def test_images_are_read_ahead_while_the_model_works(
         site.routes["/public/1.png"] = lambda _: (arrived.set(), (200, {}, second))[1]
         real = oracle.find
 
-        def find(image: EncodedImage, *rest: Any) -> Any:
+        def find(image: EncodedImage, *rest: Any, **more: Any) -> Any:
             assert arrived.wait(30)
-            return real(image, *rest)
+            return real(image, *rest, **more)
 
         oracle.find = find  # type: ignore[method-assign]
         tasks = [task(i, f"{site.url}/public/{i}.png") for i in range(2)]
@@ -458,7 +474,7 @@ def test_tasks_without_drawings_are_asked_as_they_are(
     tasks = [task(1, image), task(2, image) | drawn(every[0]), task(3, image)]
     results = client.post("/predict", json=predict_body(tasks, config)).json["results"]
     assert [len(prediction["result"]) for prediction in results] == [len(every), len(every) - 1, len(every)]
-    assert [len(asked[0].drawn) for asked in oracle.asked[1:]] == [0, 1, 0]
+    assert sorted(len(asked[0].drawn) for asked in oracle.asked[1:]) == [0, 0, 1]
 
 
 def test_what_was_taken_away_is_counted(client: FlaskClient, oracle: SceneSegmenter, scenes: list[Scene]) -> None:

@@ -35,11 +35,11 @@ def make(settings):
     oracle = SceneSegmenter()
     oracle.add(render_scene(9, objects=(2, 4), size=(160, 120)))
     find = oracle.find
-    oracle.find = lambda *args: (time.sleep(0.3), find(*args))[1]
+    oracle.find = lambda *args, **more: (time.sleep(0.3), find(*args, **more))[1]
     print("made in", os.getpid(), "child of", os.getppid(), flush=True)
     return oracle
 
-backend.server.LocalSegmenter = make
+backend.server.make_segmenter = make
 backend.server.run(BackendSettings(), host="127.0.0.1", port=int(sys.argv[1]), threads=4)
 """
 # Nothing of it replaced: the demo checkpoint, on two CPU threads.

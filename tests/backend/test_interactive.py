@@ -395,7 +395,12 @@ def test_three_candidates_are_three_regions_best_first(
 def test_all_that_was_typed_is_one_pass(editor: Editor, scene: Scene, oracle: SceneSegmenter) -> None:
     asked: list[list[Concept]] = []
     real = oracle.find
-    oracle.find = lambda image, concepts, *rest: (asked.append(list(concepts)), real(image, concepts, *rest))[1]  # type: ignore[method-assign]
+
+    def find(image: Any, concepts: Any, *rest: Any, **more: Any) -> Any:
+        asked.append(list(concepts))
+        return real(image, concepts, *rest, **more)
+
+    oracle.find = find  # type: ignore[method-assign]
     found = editor.type("circle; thing; nothing like it")
     assert [len(concepts) for concepts in asked] == [2]
     circles = [item for item in scene.objects if item.shape == "circle"]
@@ -510,7 +515,7 @@ def test_a_config_without_tools_is_not_warmed(client: FlaskClient, oracle: Scene
 
 
 def test_warming_that_fails_spoils_nothing(client: FlaskClient, oracle: SceneSegmenter, scene: Scene) -> None:
-    def warm(image: object) -> None:
+    def warm(image: object, **more: object) -> None:
         raise RuntimeError("out of memory")
 
     oracle.warm = warm  # type: ignore[method-assign]

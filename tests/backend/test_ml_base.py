@@ -67,7 +67,7 @@ from scene_segmenter import SceneSegmenter
 from sam3_core.demo.scenes import render_scene
 oracle = SceneSegmenter()
 oracle.add(render_scene(9, objects=(2, 4), size=(160, 120)))
-sam3_core.engine.LocalSegmenter = lambda settings: oracle
+sam3_core.engine.LocalSegmenter = lambda settings, **_: oracle
 from label_studio_ml.api import init_app
 from backend.model import Sam3Backend
 client = init_app(model_class=Sam3Backend).test_client()

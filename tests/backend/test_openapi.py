@@ -32,7 +32,7 @@ from sam3_core import (
 from sam3_core.demo.scenes import Scene
 from sam3_core.errors import ModelUnavailable, NotReady, Unsupported
 from sam3_core.rules import Area, Tiling
-from sam3_core.wire import base, prompts, results
+from sam3_core.wire import base, load, prompts, results
 from sam3_core.wire.prompts import FindRequest, OutlineRequest, WireImage
 
 SPEC = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
@@ -61,6 +61,9 @@ MODELS: dict[str, type[base.Body]] = {
     "WarmAnswer": results.WarmAnswer,
     "CacheTier": results.WireCacheTier,
     "Cache": results.WireCache,
+    "Lane": load.WireLane,
+    "Pass": load.WirePass,
+    "Load": load.WireLoad,
     "Info": results.InfoAnswer,
     "Failure": results.Failure,
 }

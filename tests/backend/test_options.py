@@ -291,10 +291,10 @@ class Ear:
         oracle.find = self  # type: ignore[method-assign, assignment]
 
     def __call__(
-        self, image: Any, concepts: Sequence[Concept], options: FindOptions | None = None
+        self, image: Any, concepts: Sequence[Concept], options: FindOptions | None = None, **more: Any
     ) -> list[ConceptResult]:
         self.heard.append((concepts, options))
-        return self._find(image, concepts, options)
+        return self._find(image, concepts, options, **more)
 
 
 @pytest.fixture
@@ -361,7 +361,7 @@ def test_a_wrong_choice_of_a_request_is_a_400_sentence(
     body = predict_body([task], context=context)
     body["params"] |= params
     answer = client.post("/predict", json=body)
-    assert (answer.status_code, list(answer.json)) == (400, ["error", "kind"])
+    assert (answer.status_code, list(answer.json)) == (400, ["error", "kind", "request_id"])
     assert named in answer.json["error"]
     assert "\n" not in answer.json["error"]
 

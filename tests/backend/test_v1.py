@@ -42,7 +42,7 @@ def by_key(body: dict[str, Any], key: str) -> dict[str, Any]:
 
 def refused(answer: Any, status: int, kind: str) -> str:
     assert (answer.status_code, answer.json.get("kind")) == (status, kind), answer.text
-    assert set(answer.json) == {"error", "kind"}
+    assert set(answer.json) == {"error", "kind", "request_id"}
     assert "\n" not in answer.json["error"]
     return str(answer.json["error"])
 
@@ -177,11 +177,11 @@ def test_errors_of_the_model_keep_their_kind(
 def test_a_click_that_waited_too_long_is_a_503(oracle: SceneSegmenter, scenes: list[Scene]) -> None:
     client = create_app(BackendSettings(request_seconds=1e-9), oracle).test_client()
     answer = send(client, "/v1/outline", OUTLINE, oracle.add(scenes[0]))
-    refused(answer, 503, "not_ready")
+    refused(answer, 503, "out_of_time")
     assert answer.headers["Retry-After"]
-    oracle.error = Dropped("by the model itself")
+    oracle.error = Dropped("its sender left")
     client = create_app(BackendSettings(), oracle).test_client()
-    refused(send(client, "/v1/outline", OUTLINE, oracle.add(scenes[0])), 503, "not_ready")
+    refused(send(client, "/v1/outline", OUTLINE, oracle.add(scenes[0])), 409, "dropped")
 
 
 def test_a_defect_is_a_500_without_a_traceback(
@@ -190,7 +190,7 @@ def test_a_defect_is_a_500_without_a_traceback(
     oracle.error = ZeroDivisionError("secret")
     answer = send(client, "/v1/find", FIND, oracle.add(scenes[0]))
     assert answer.status_code == 500
-    assert set(answer.json) == {"error"}
+    assert set(answer.json) == {"error", "request_id"}
     assert "secret" not in answer.text
 
 
