@@ -36,10 +36,10 @@ _TRAIN_EVENTS = frozenset(
     }
 )  # fmt: skip
 
-# Asked every few seconds by machines: a line of the log each would bury what people look for.
 EXTENSION = "sam3"
 """Under which the ``Runtime`` is among the app's extensions."""
 
+# Asked every few seconds by machines: a line of the log each would bury what people look for.
 _QUIET = frozenset({"/", "/health", "/ready", "/metrics", "/status", "/status.json"})
 
 

@@ -184,6 +184,10 @@ def test_prompts_for_several_images_go_through_one_pass(parts: Parts, processor:
     some = sam3.detect([Question(views[0], mixed[0].prompt, 1.0, 0), Question(views[1], mixed[1].prompt, 1.0, 2)])
     assert [len(one.scores) for one in some] == [0, 2]  # the mask head sees rows of one image alone
     np.testing.assert_allclose(some[1].logits, found[1].logits[:2], atol=3e-5)
+    for view, image in zip(views, images, strict=True):  # one after the other, too
+        assert_same(
+            detect(sam3, view, prompts_of(ROWS), [0.0] * len(ROWS), [0] * len(ROWS)), stock(parts, processor, image)
+        )
 
 
 def test_an_embedding_does_not_hold_its_neighbours_memory(sam3: Sam3) -> None:
