@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
-from sam3_core.errors import ImageUnavailable
+from sam3_core.errors import ImageOutOfReach
 
 _Address = IPv4Address | IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,7 +32,7 @@ _METADATA = frozenset(
 )
 
 
-class AddressRefused(ImageUnavailable):
+class AddressRefused(ImageOutOfReach):
     """The picture lies where nothing is fetched from."""
 
 

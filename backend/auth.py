@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 import requests
 
-from sam3_core.errors import ImageUnavailable
+from sam3_core.errors import ImageOutOfReach
 
 _EARLY = 30.0  # seconds before its end at which an access token is no longer used
 _LIFETIME = 300.0  # of an access token that does not say, as Label Studio issues them
@@ -66,7 +66,7 @@ class Credentials:
         return f"Label Studio at {host} answered {status} to {self.kind.value}; {todo}"
 
 
-class TokenRefused(ImageUnavailable):
+class TokenRefused(ImageOutOfReach):
     """Label Studio does not take the token; trying again does not help."""
 
 
@@ -82,7 +82,7 @@ class TokenExchange:
         """The Authorization header for Label Studio at ``base``; None without a token.
 
         renew: exchange anew even if the access token at hand should still be good.
-        Raises TokenRefused with one sentence when the exchange is refused, ImageUnavailable without an answer.
+        Raises TokenRefused with one sentence when the exchange is refused, ImageOutOfReach without an answer.
         """
         if credentials.kind is TokenKind.NONE:
             return None
@@ -109,7 +109,7 @@ class TokenExchange:
                 auth=lambda request: request,  # without it requests would add a login from ~/.netrc
             )
         except requests.RequestException as error:
-            raise ImageUnavailable(f"Label Studio at {base} cannot be reached: {type(error).__name__}") from None
+            raise ImageOutOfReach(f"Label Studio at {base} cannot be reached: {type(error).__name__}") from None
         if answer.status_code in (401, 403):
             raise TokenRefused(credentials.advice(base, answer.status_code))
         try:
@@ -117,7 +117,7 @@ class TokenExchange:
         except (ValueError, KeyError, TypeError):
             access = None
         if not isinstance(access, str) or not access:
-            raise ImageUnavailable(
+            raise ImageOutOfReach(
                 f"{base}/api/token/refresh/ answered {answer.status_code} without an access token: no Label Studio?"
             )
         return access

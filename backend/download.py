@@ -13,7 +13,7 @@ from urllib3.util import Retry
 
 from backend.addresses import Door
 from backend.visits import GuardedAdapter, TookTooLong, Visit, visiting
-from sam3_core.errors import ImageUnavailable, TooLarge
+from sam3_core.errors import ImageOutOfReach, ImageUnavailable, TooLarge
 from sam3_core.settings import without_login
 
 Authorize = Callable[[str], str | None]
@@ -22,9 +22,10 @@ Authorize = Callable[[str], str | None]
 _REDIRECTS = 5
 _CONNECT = 5.0  # seconds, a try
 _CHUNK = 1 << 16  # bytes
+_LATER = (408, 425, 429)
 
 
-class Refused(ImageUnavailable):
+class Refused(ImageOutOfReach):
     """401 or 403: whoever knows the token turns it into advice."""
 
     def __init__(self, url: str, status: int) -> None:
@@ -65,7 +66,7 @@ def download(
     """The body at ``url``, redirects followed by hand so that each hop gets its own header or none.
 
     session: of ``new_session``. door: what is open; every hop has to pass it. seconds: for everything together.
-    limit: bytes. Raises Refused, AddressRefused, ImageUnavailable or TooLarge, each one sentence.
+    limit: bytes. Raises Refused, AddressRefused, ImageOutOfReach, ImageUnavailable or TooLarge, each one sentence.
     """
     with visiting(door, seconds) as visit:
         for _ in range(_REDIRECTS + 1):
@@ -86,10 +87,10 @@ def download(
                         return _read(url, answer, visit, limit)
                     url = _next_hop(url, answer.headers["Location"])
             except TookTooLong as late:
-                raise ImageUnavailable(f"{_shown(url)} cannot be fetched: {late}") from None
+                raise ImageOutOfReach(f"{_shown(url)} cannot be fetched: {late}") from None
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
                 why = f"it took longer than {seconds:g} seconds" if visit.over else _reason(error)
-                raise ImageUnavailable(f"{_shown(url)} cannot be fetched: {why}") from None
+                raise ImageOutOfReach(f"{_shown(url)} cannot be fetched: {why}") from None
     raise ImageUnavailable(f"{_shown(url)} redirects more than {_REDIRECTS} times")
 
 
@@ -134,10 +135,12 @@ def _next_hop(url: str, location: str) -> str:
 def _check(url: str, answer: requests.Response, limit: int) -> None:
     if answer.status_code in (401, 403):
         raise Refused(url, answer.status_code)
+    if answer.status_code in _LATER or answer.status_code >= 500:
+        raise ImageOutOfReach(f"{_shown(url)} answered {answer.status_code}")
     if answer.status_code != 200:
         raise ImageUnavailable(f"{_shown(url)} answered {answer.status_code}")
     if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise ImageUnavailable(f"{_shown(url)} answered with a web page, not an image (a login page?)")
+        raise ImageOutOfReach(f"{_shown(url)} answered with a web page, not an image (a login page?)")
     length = answer.headers.get("Content-Length", "")
     if length.isdecimal() and int(length) > limit:
         raise TooLarge(f"{_shown(url)} has {int(length)} bytes, more than the allowed {limit}")

@@ -43,7 +43,8 @@ _HINTS: tuple[tuple[type[Exception], str], ...] = (  # the more special before t
      "SAM3_LABEL_STUDIO_API_KEY."),
     (TooLarge, "The sentence names the limit; the setting that raises it is in `sam3-prelabel settings`."),
     (BrokenImage, "Open the task's image: it may be damaged, no picture at all, or of a kind that is not read."),
-    (Unauthorized, "Enter SAM3_BASIC_AUTH_USER and its password in Label Studio, Settings, Model."),
+    (Unauthorized, "Enter SAM3_BASIC_AUTH_USER and its password in Label Studio, Settings, Model; scripts and other "
+     "servers may send SAM3_API_TOKEN instead."),
     (ServerUnavailable, "See whether the other server runs."),
     (Unsupported, "This checkpoint cannot do that: use another, or another tool."),
     (InvalidPrompt, "Draw the prompt again, on the object."),

@@ -23,7 +23,7 @@ from backend.auth import Credentials, TokenExchange, TokenKind
 from backend.download import Refused, check_http, download, endpoint, is_http, new_session, quotable
 from backend.local_files import read_local
 from backend.settings import BackendSettings
-from sam3_core.errors import ImageUnavailable, TooLarge
+from sam3_core.errors import ImageOutOfReach, ImageUnavailable, TooLarge
 
 _CLOUD = ("s3", "gs", "azure-blob")
 _SAME_HOST = ("localhost", "127.0.0.1", "::1", "host.docker.internal")
@@ -128,7 +128,7 @@ class ImageReader:
         if local is not None:
             return local
         if site is None:
-            raise ImageUnavailable(f"{quotable(path)} needs Label Studio's address: set SAM3_LABEL_STUDIO_URL")
+            raise ImageOutOfReach(f"{quotable(path)} needs Label Studio's address: set SAM3_LABEL_STUDIO_URL")
         return self._get(site.at(path), site)
 
     def _read_cloud(self, uri: str, site: Site | None, task_id: int | str | None) -> bytes:
@@ -152,7 +152,7 @@ class ImageReader:
                     return self._download(url, site, renew=True)
                 except Refused as again:
                     refusal = again
-            raise ImageUnavailable(site.credentials.advice(site.base, refusal.refusal)) from None
+            raise ImageOutOfReach(site.credentials.advice(site.base, refusal.refusal)) from None
 
     def _download(self, url: str, site: Site | None, *, renew: bool) -> bytes:
         def authorize(target: str) -> str | None:

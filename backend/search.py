@@ -22,6 +22,7 @@ from sam3_core import Caller, Concept, ConceptResult, EncodedImage, FindOptions,
 from sam3_core.errors import (
     Busy,
     Dropped,
+    ImageOutOfReach,
     ModelUnavailable,
     NotReady,
     Sam3Error,
@@ -73,12 +74,13 @@ class TaskSearch:
     def predict(
         self, task: Task, plan: Plan, site: Site | None, caller: Caller, *, opened: bool
     ) -> Prediction | None:
-        """Every label's concept, searched in every image of the task; None after a defect of ours.
+        """Every label's concept, searched in every image of the task; None leaves it open for another try: after a
+        defect of ours, and where an image may be within reach later.
 
         opened: an annotator opens it, so its images are kept and, where prompts can be drawn, encoded for them.
         Images that cannot be used are sentences in the prediction. Raises the errors of ``NOT_THE_TASK``.
         """
-        writer, found, nothing, broken = RegionWriter(), list[Region](), Nothing(), False
+        writer, found, nothing, left_open = RegionWriter(), list[Region](), Nothing(), False
         pages = pages_of(task, plan)
         if not pages:
             nothing.fail(plan.problem or "the task has no images")
@@ -95,14 +97,15 @@ class TaskSearch:
                 except Sam3Error as error:
                     self._fail(task, error)
                     nothing.fail(str(error), page.number)
+                    left_open |= isinstance(error, ImageOutOfReach)
                 except Exception as error:
-                    # A defect of ours must not take the other tasks along; this one stays open for another try.
+                    # A defect of ours must not take the other tasks along.
                     log.exception("task %s failed", task.id)
                     self._metrics.count_failure(error, task=task.id)
-                    broken = True
+                    left_open = True
         if reasons := str(nothing):
             log.info("task %s: %s", task.id, reasons)
-        return None if broken else prediction(found, self.version(), nothing)
+        return None if left_open else prediction(found, self.version(), nothing)
 
     def warm(self, task: Task, plan: Plan, site: Site | None, caller: Caller) -> None:
         """Encode a task's images for the prompts that will be drawn on them. What fails is a line in the log.

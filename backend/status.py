@@ -105,7 +105,7 @@ def _remarks(runtime: Runtime) -> list[str]:
             "SAM3_LABEL_STUDIO_API_KEY is not set: uploaded images are read with the token that Label Studio sends, "
             "which 1.23 refuses by default"
         )
-    if settings.basic_auth_user is not None and not settings.open_webhook:
+    if (settings.basic_auth_user or settings.api_token) and not settings.open_webhook:
         remarks.append(
             "Label Studio's webhooks carry no login: add an Authorization header to them, or set SAM3_OPEN_WEBHOOK"
         )

@@ -8,6 +8,7 @@
     │   └── TooLarge              413  over a stated limit (bytes, megapixels, JSON)
     ├── Unauthorized              401  no or wrong credentials for our own server
     ├── ImageUnavailable          424  the picture could not be fetched from where it lives
+    │   └── ImageOutOfReach       424  for now: no answer, a login or a setting is wanting
     ├── ServerUnavailable         502  another server that the work needs gives no answer, or refuses
     ├── NotReady                  503  weights are still loading; carries Retry-After
     ├── Busy                      503  too many requests wait already; carries Retry-After
@@ -72,6 +73,11 @@ class ImageUnavailable(Sam3Error):
     """The picture could not be fetched: address, login, size or time."""
 
     status = 424
+
+
+class ImageOutOfReach(ImageUnavailable):
+    """The picture could not be fetched now, but may be later: the way to it is closed, not the picture gone. What is
+    wanting may be an answer, a login, or a setting of ours."""
 
 
 class ServerUnavailable(Sam3Error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from sam3_core.errors import Unsupported
 from sam3_core.load import Load
 from sam3_core.timing import stage
 from sam3_core.types import VisualPrompt
+
+_PREPARERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ class Sam3:
     def __init__(self, parts: Parts, serving: Serving = Serving()) -> None:
         self._parts = parts
         self._spare: Callable[[], None] | None = None
+        # Every thread in which torch works on the CPU gets a team of as many as there are cores, and keeps it: the
+        # server's many threads do not.
+        self._preparing = ThreadPoolExecutor(_PREPARERS, thread_name_prefix="sam3-prepare")
         self.clicks = None if parts.video is None else ClickHead(parts.video)
         self._concepts = ConceptHead(parts.detector, TextFeatures(parts.detector, parts.tokenizer))
         self._scheduler = Scheduler(
@@ -109,6 +115,7 @@ class Sam3:
     def close(self) -> None:
         """Take no more work. May be called twice."""
         self._scheduler.close()
+        self._preparing.shutdown(wait=False)
 
     def require_clicks(self) -> ClickHead:
         """The click head; raises Unsupported for a detector-only checkpoint."""
@@ -119,10 +126,7 @@ class Sam3:
     def embed(self, images: Sequence[NDArray[np.uint8]], caller: Waits = BULK) -> list[Embedding]:
         """An embedding for each image ``(H, W, 3)`` uint8 RGB, squashed to the model's square, aspect not kept."""
         with stage("decode"):
-            pixels = [
-                self._parts.images(image, input_data_format="channels_last", return_tensors="pt").pixel_values
-                for image in images
-            ]
+            pixels = list(self._preparing.map(self._prepare, images))
         hidden = self._scheduler.do(self._vision, pixels, caller)
         return [
             Embedding((one,), (image.shape[1], image.shape[0])) for one, image in zip(hidden, images, strict=True)
@@ -166,6 +170,13 @@ class Sam3:
         self, name: str, stage_name: str, run: Callable[[Sequence[I]], Sequence[O]], limit: BatchLimit
     ) -> Pass[I, O]:
         return self._scheduler.add(Pass(name, stage_name, torch.inference_mode()(run), limit))
+
+    def _prepare(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """``(H, W, 3)`` -> ``(1, 3, side, side)``, on the CPU."""
+        pixels: torch.Tensor = self._parts.images(
+            image, input_data_format="channels_last", return_tensors="pt"
+        ).pixel_values
+        return pixels
 
     def _encode(self, pixels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The vision encoder: ``(1, 3, side, side)`` each -> ``(1, N, C)`` each, in memory of its own."""

@@ -129,6 +129,9 @@ class _Asking:
 def _step(concept: Concept, size: tuple[int, int], options: FindOptions, wording: Wording, asking: _Asking) -> Step:
     """One concept's step, and its prompts among those asked."""
     rules = concept.rules.over(options.rules).over(DEFAULT_RULES)
+    for frame in (one.frame for one in concept.drawn if isinstance(one, Mask)):
+        if frame != size:
+            raise InvalidPrompt(f"the outlined mask is for an image of {frame} pixels, this one has {size}")
     boxes = [(clip_box(exemplar.box, size), exemplar.positive) for exemplar in concept.exemplars]
     exhibits = tuple(_exhibit(box, positive, size) for box, positive in boxes)
     refused = tuple(box for box, positive in boxes if not positive)

@@ -14,7 +14,7 @@ from sam3_core.load import LaneLoad, PassLoad
 from sam3_core.timing import spent
 
 _WORKING = 30.0  # seconds after a click for which people count as working
-_PASS_SECONDS = 0.25  # of a pass while people work: what a click may have to wait for
+_PASS_SECONDS = 0.1  # of a pass while people work: what a click may have to wait for
 
 
 class Scheduler:

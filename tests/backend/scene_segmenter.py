@@ -24,7 +24,7 @@ from sam3_core import (
 )
 from sam3_core.caller import BULK, CLICK
 from sam3_core.demo.scenes import Scene, SceneObject
-from sam3_core.errors import BrokenImage
+from sam3_core.errors import BrokenImage, InvalidPrompt
 from sam3_core.load import Load
 from sam3_core.results import Removal
 from sam3_core.rules import DEFAULT_RULES
@@ -93,6 +93,8 @@ class SceneSegmenter:
     ) -> list[Instance]:
         scene = self._look(image, caller)
         self.prompts.append(prompt)
+        if prompt.mask is not None and prompt.mask.frame != scene.image.shape[1::-1]:
+            raise InvalidPrompt("the mask to refine is for another image")
         whole = [Mask.from_full(mask) for mask in _meant(scene, prompt)]
         thinner = [mask for one in whole for mask in (_worn(one, 1), _worn(one, 2))]
         readings = (mask for mask in whole + thinner if mask.area)
@@ -119,6 +121,8 @@ class SceneSegmenter:
 
     def _find(self, scene: Scene, concept: Concept, options: FindOptions) -> ConceptResult:
         rules = concept.rules.over(options.rules).over(DEFAULT_RULES)
+        if any(isinstance(one, Mask) and one.frame != (scene.width, scene.height) for one in concept.drawn):
+            raise InvalidPrompt("the outlined mask is for another image")
         threshold = rules.threshold or 0.0
         hits = {
             item.name + str(item.box): (item, phrase) for phrase in concept.phrases for item in scene.matching(phrase)

@@ -140,14 +140,16 @@ def test_every_login_is_compared_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def introduced(settings: BackendSettings, oracle: SceneSegmenter, sender: str, **login: Any) -> str:
-    """What a task's reason says after a Label Studio from ``sender`` said that it is on this machine."""
+    """Why a task is left open after a Label Studio from ``sender`` said that it is on this machine."""
     client = create_app(settings, oracle).test_client()
     setup = {"project": "1.5", "schema": CONFIG, "hostname": "http://127.0.0.1:9", "access_token": "x"}
     environ = {"REMOTE_ADDR": sender}
     assert client.post("/setup", json=setup, environ_overrides=environ, **login).status_code == 200
     body = predict_body([{"id": 1, "data": {"image": "/data/upload/1/a.png"}}])
     answer = client.post("/predict", json=body, environ_overrides=environ, **login)
-    return str(answer.json)
+    assert answer.json["results"] == [[]]
+    (failure,) = client.get("/status.json", **login).json["failures"]
+    return str(failure["sentence"])
 
 
 def test_an_introduction_is_believed_from_where_it_points_to_or_with_a_login(oracle: SceneSegmenter) -> None:

@@ -17,6 +17,7 @@ STATUS = {
     "TooLarge": 413,
     "Unauthorized": 401,
     "ImageUnavailable": 424,
+    "ImageOutOfReach": 424,
     "ServerUnavailable": 502,
     "NotReady": 503,
     "Busy": 503,

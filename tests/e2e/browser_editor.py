@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from selenium.common.exceptions import JavascriptException
+from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
@@ -74,8 +74,7 @@ class Editor:
     def choose(self, control: str, label: str, *, labeler: str | None = None) -> None:
         """Take the smart tool of a control, then a label: its own, or one of the Labels tag named `labeler`."""
         names = self._ask(_SMART_TOOLS)
-        buttons = self._all(".lsf-tool_smart[aria-label]")
-        self._press(buttons[names.index(control)])
+        self._press_anew(lambda: self._all(".lsf-tool_smart[aria-label]")[names.index(control)])
         row = self._all(".lsf-labels")[self._ask(_LABELERS).index(labeler or control)]
         (entry,) = (one for one in row.find_elements(By.CSS_SELECTOR, ".lsf-label") if label in one.text.split("\n"))
         if "lsf-label_selected" not in (entry.get_attribute("class") or ""):
@@ -183,6 +182,15 @@ class Editor:
     def _press(self, element: WebElement) -> None:
         # From within the page: smart tools and labels may be folded away or scrolled out of sight.
         self._driver.execute_script("arguments[0].click();", element)
+
+    def _press_anew(self, find: Callable[[], WebElement]) -> None:
+        """Press what may be drawn anew between the look and the press."""
+
+        def pressed(_: object) -> bool:
+            self._press(find())
+            return True
+
+        WebDriverWait(self._driver, _PATIENCE, 0.05, (StaleElementReferenceException,)).until(pressed)
 
     def _one(self, selector: str) -> WebElement:
         return cast(WebElement, WebDriverWait(self._driver, _PATIENCE).until(lambda _: self._all(selector))[0])

@@ -66,9 +66,14 @@ def test_a_phrase_may_be_asked_in_several_words_and_keeps_its_name() -> None:
 
 
 def test_what_is_drawn_goes_along() -> None:
-    drawn = (Box(1, 2, 3, 4), Mask.from_full(np.eye(3)))
+    drawn = (Box(1, 2, 3, 4), Mask.from_full(np.eye(100, 200)))
     (step,) = make_plan([Concept(phrases=("a",), drawn=drawn)], SIZE, FindOptions()).steps
     assert step.drawn == drawn
+
+
+def test_what_is_drawn_on_another_image_is_refused() -> None:
+    with pytest.raises(InvalidPrompt, match=r"\(3, 3\) pixels"):
+        make_plan([Concept(phrases=("a",), drawn=(Mask.from_full(np.eye(3)),))], SIZE, FindOptions())
 
 
 def test_negative_exemplars_are_searched_as_if_they_were_wanted() -> None:
