@@ -40,7 +40,7 @@ class Good:
     def __init__(self, site: LabelStudio) -> None:
         self.site = site
         self.known = Known()
-        self._tasks: dict[int, tuple[int, str]] = {}
+        self._tasks: dict[int, int] = {}  # the photo of each
         self._asked = _FIRST
 
     def learn(self, port: int) -> None:
@@ -75,7 +75,7 @@ class Good:
     def batch(self, number: int, photos: Sequence[int], addresses: Sequence[str], kind: str = "batch") -> Ask:
         """A /predict for photos at these addresses; a photo of -1 is none that can be used."""
         message = predict([(100 * number + i, address) for i, address in enumerate(addresses)])
-        self._tasks |= {100 * number + i: told for i, told in enumerate(zip(photos, addresses, strict=True))}
+        self._tasks |= {100 * number + i: photo for i, photo in enumerate(photos)}
 
         def judge(answer: Answer, silent: bool) -> Verdict:
             if answer.status != 200 or len(entries := answer.json()["results"]) != len(photos):
@@ -93,22 +93,22 @@ class Good:
         twice = len(stored) - len({one["task"] for one in stored})
         if twice:
             return f"{twice} predictions were stored twice"
-        wrong = [one for one in stored if not self._is_right(*self._tasks[one["task"]], one["result"])]
+        wrong = [one for one in stored if not self._is_right(self._tasks[one["task"]], one["result"])]
         empty = sum(not one["result"] for one in wrong)
         return f"{len(wrong)} of {len(stored)} are not right, {empty} of them empty" if wrong else ""
 
-    def _is_right(self, photo: int, address: str, regions: list[dict[str, Any]]) -> bool:
-        """Of what was pushed: an image that could not be had makes an empty prediction."""
+    def _is_right(self, photo: int, regions: list[dict[str, Any]]) -> bool:
+        """Of what was pushed: an empty prediction is only for an image that nobody will ever have."""
         if not regions:
-            return photo < 0 or self.site.was_delayed(address)
+            return photo < 0
         return photo >= 0 and same_regions(self.known.batch[photo], regions)
 
     def _prediction(self, photo: int, entry: Any, silent: bool) -> Outcome:
-        """entry: of the answer. ``[]`` leaves a task open."""
+        """entry: of the answer. ``[]`` leaves a task open, as it must be where its image is out of reach for now."""
         if entry == []:
-            return Outcome.LEFT_OPEN
-        if _problem(entry) and entry["result"] == [] and (photo < 0 or silent):
-            return Outcome.RIGHT if photo < 0 else Outcome.NO_IMAGE
+            return Outcome.LEFT_OPEN if photo < 0 or silent else Outcome.WRONG
+        if photo < 0 and _problem(entry) and entry["result"] == []:
+            return Outcome.RIGHT
         same = photo >= 0 and not _problem(entry) and same_regions(self.known.batch[photo], entry["result"])
         return Outcome.RIGHT if same else Outcome.WRONG
 

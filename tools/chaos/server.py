@@ -78,8 +78,7 @@ class Serving:
         kept = {name: value for name, value in os.environ.items() if name in ("SAM3_MODEL", "SAM3_DEVICE")}
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("SAM3_", "LABEL_STUDIO_"))}
         folders = {"TMPDIR": str(self.temporary), "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch")}
-        # torch gives each thread helpers, as many as there are cores, when it first needs some: no leak, but growth.
-        others = {"OMP_NUM_THREADS": "1", "NO_PROXY": "*", "no_proxy": "*", "PYTHONUNBUFFERED": "1"}
+        others = {"NO_PROXY": "*", "no_proxy": "*", "PYTHONUNBUFFERED": "1"}
         self._environment = plain | kept | named | folders | others
 
     def __enter__(self) -> Self:

@@ -62,7 +62,6 @@ class LabelStudio:
         self.odd: dict[str, bytes | str] = {}
         self.stored: list[dict[str, Any]] = []
         self._asked: set[str] = set()
-        self._delayed: set[str] = set()
         self._answering = threading.Event()
         self._answering.set()
         self._silences: list[list[float]] = []
@@ -108,15 +107,9 @@ class LabelStudio:
         """Whether anybody wanted what lies there."""
         return address in self._asked
 
-    def was_delayed(self, address: str) -> bool:
-        """Whether anybody who wanted what lies there met with silence."""
-        return address.removeprefix(self.url) in self._delayed
-
     def get(self, target: str, login: str | None) -> tuple[int, dict[str, str], bytes]:
         """What a GET gets."""
         self._asked.add(target)
-        if not self._answering.is_set():
-            self._delayed.add(target)
         self._answering.wait()
         parts = urlsplit(target)
         public = parts.path.startswith("/public/")
