@@ -123,12 +123,14 @@ def test_what_is_said_to_a_bad_request(got: Answer, outcome: Outcome) -> None:
     ("entries", "silent", "outcome"),
     [
         ([{"result": [region()]}, {"result": [], "meta": {"problem": "no such file"}}], False, Outcome.RIGHT),
-        ([[], {"result": [], "meta": {"problem": "no such file"}}], False, Outcome.LEFT_OPEN),
+        ([[], {"result": [], "meta": {"problem": "no such file"}}], True, Outcome.LEFT_OPEN),
+        ([{"result": [region()]}, []], False, Outcome.LEFT_OPEN),
+        ([[], {"result": [], "meta": {"problem": "no such file"}}], False, Outcome.WRONG),
         ([{"result": []}, {"result": [], "meta": {"problem": "no such file"}}], False, Outcome.WRONG),
         ([{"result": [region(label="star")]}, {"result": [], "meta": {"problem": "no"}}], False, Outcome.WRONG),
-        # A bad image that finds nothing, without a reason; a good one that could not be fetched, then and otherwise.
+        # A bad image that finds nothing, without a reason; a good one that was out of reach, and counts as done.
         ([{"result": [region()]}, {"result": []}], False, Outcome.WRONG),
-        ([{"result": [], "meta": {"problem": "silence"}}] * 2, True, Outcome.NO_IMAGE),
+        ([{"result": [], "meta": {"problem": "silence"}}] * 2, True, Outcome.WRONG),
         ([{"result": [], "meta": {"problem": "silence"}}] * 2, False, Outcome.WRONG),
         ([{"result": [region()]}], False, Outcome.WRONG),
         ([None, None], False, Outcome.WRONG),
