@@ -115,7 +115,6 @@ class Sam3:
     def close(self) -> None:
         """Take no more work. May be called twice."""
         self._scheduler.close()
-        self._preparing.shutdown(wait=False)
 
     def require_clicks(self) -> ClickHead:
         """The click head; raises Unsupported for a detector-only checkpoint."""
