@@ -178,7 +178,7 @@ class Background:
         except NOT_THE_TASK as error:
             self._put_off(piece, error)
             return
-        except Exception:
+        except Exception:  # a thread that dies here would leave the task's request waiting
             log.exception("task %s failed", piece.task.id)
         with self._changed:
             self._jobs.found(piece, prediction)

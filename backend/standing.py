@@ -77,5 +77,5 @@ class Informant:
         try:
             self._info = self._segmenter.info()
             self._since = time.monotonic()
-        except Exception:
+        except Exception:  # whatever it is: the last answer grows old, and /ready says so
             log.exception("the model could not be asked how it stands")
