@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from sam3_core import Box, Concept, Exemplar, FindOptions, Instance, Mask, Point, Segmenter, VisualPrompt
+from sam3_core import Box, Concept, ConceptResult, Exemplar, FindOptions, Mask, Point, Segmenter, VisualPrompt
 from sam3_core.demo.scenes import Scene, SceneObject, render_scene
 from sam3_core.engine import LocalSegmenter
+from sam3_core.learning.examples import Truth
+from sam3_core.learning.measure import Tally, tally
 from sam3_core.rules import Rules
 from sam3_core.settings import CoreSettings, load_settings
 from tools.demo.foreign import draw_scene
@@ -28,43 +30,6 @@ from tools.demo.questions import text_question
 
 FIRST_SEED = 9_000_000
 PHRASES_PER_SCENE = 4
-
-
-@dataclass
-class Tally:
-    """Hits and misses of one kind of prompt."""
-
-    hits: int = 0
-    false: int = 0
-    missed: int = 0
-    ious: list[float] = field(default_factory=list)
-    presence: list[bool] = field(default_factory=list)
-
-    @property
-    def f1(self) -> float:
-        return 2 * self.hits / max(2 * self.hits + self.false + self.missed, 1)
-
-    @property
-    def precision(self) -> float:
-        return self.hits / max(self.hits + self.false, 1)
-
-    @property
-    def recall(self) -> float:
-        return self.hits / max(self.hits + self.missed, 1)
-
-    def add(self, found: Sequence[Instance], truth: Sequence[SceneObject]) -> None:
-        """Greedy matching, best score first, at IoU 0.5."""
-        left = [Mask.from_full(thing.mask) for thing in truth]
-        for instance in found:
-            overlaps = [instance.mask.iou(mask) for mask in left]
-            best = int(np.argmax(overlaps)) if overlaps else -1
-            if best >= 0 and overlaps[best] >= 0.5:
-                self.hits += 1
-                self.ious.append(overlaps[best])
-                del left[best]
-            else:
-                self.false += 1
-        self.missed += len(left)
 
 
 @dataclass
@@ -81,8 +46,8 @@ class Report:
             "text: F1 at IoU 0.5": self.text.f1,
             "text: precision": self.text.precision,
             "text: recall": self.text.recall,
-            "text: mean IoU of matched masks": float(np.mean(self.text.ious or [0.0])),
-            "text: presence accuracy": float(np.mean(self.text.presence or [False])),
+            "text: mean IoU of matched masks": self.text.mean_iou,
+            "text: presence accuracy": self.text.presence,
             "one click: mean IoU": float(np.mean(self.clicks or [0.0])),
             "one box: mean IoU": float(np.mean(self.boxes or [0.0])),
             "one exemplar box: F1 at IoU 0.5": self.exemplar.f1,
@@ -109,9 +74,13 @@ def _ask_concepts(segmenter: Segmenter, image: bytes, scene: Scene, rng: random.
     concepts = [*(Concept((question.phrase,)) for question in questions), shown]
     *told, similar = segmenter.find(image, concepts, FindOptions(rules=Rules(overlap=True)))
     for question, result in zip(questions, told, strict=True):
-        report.text.add(result.instances, [scene.objects[i] for i in question.answer])
-        report.text.presence.append((result.presence >= 0.5) == bool(question.answer))
-    report.exemplar.add(similar.instances, alike)
+        report.text += _tally(result, [scene.objects[i] for i in question.answer])
+    report.exemplar += _tally(similar, alike)
+
+
+def _tally(result: ConceptResult, things: Sequence[SceneObject]) -> Tally:
+    truth = [Truth(Mask.from_full(thing.mask)) for thing in things]
+    return tally([instance.mask for instance in result.instances], truth, result.presence)
 
 
 def _ask_outlines(segmenter: Segmenter, image: bytes, scene: Scene, rng: random.Random, report: Report) -> None:
