@@ -19,6 +19,7 @@ T = TypeVar("T")
 Scalar = str | int | float | bool | None
 Index = Annotated[int, Meta(ge=0)]
 _NONE = Raw(b"[]")
+_EMPTY = Raw(b"{}")
 
 
 class Task(Struct, frozen=True):
@@ -111,12 +112,33 @@ class SetupBody(Struct, frozen=True):
     extra_params: Any = None
 
 
+class StoredPrediction(Struct, frozen=True):
+    """A prediction as Label Studio keeps it. Its regions stay JSON."""
+
+    id: Any = None
+    result: Raw = _NONE
+    model_version: Any = None
+    created_at: Any = None
+
+
 class Annotation(Struct, frozen=True):
-    """What ``fit`` may read of an annotation. Masks among its regions stay JSON."""
+    """What is read of an annotation. Masks among its regions stay JSON.
+
+    task: its id. prediction: a ``StoredPrediction`` of the version that the project shows, where Label Studio found
+    one. parent_prediction: the id of the one that its author began with. created_at, updated_at: ISO 8601.
+    lead_time: seconds.
+    """
 
     id: Any = None
     was_cancelled: bool | None = None
     result: list[Raw] | None = None
+    task: Any = None
+    ground_truth: Any = None
+    lead_time: Any = None
+    prediction: Raw = _EMPTY
+    parent_prediction: Any = None
+    created_at: Any = None
+    updated_at: Any = None
 
     def typed(self) -> dict[str, Any]:
         """The annotation with those of its regions that were typed, as Label Studio sent them."""
@@ -131,21 +153,29 @@ class _Kind(Struct, frozen=True):
 class WebhookBody(Struct, frozen=True):
     """POST /webhook: an event's name and project, and its annotations.
 
-    annotation: for ANNOTATIONS_CREATED a list of them. annotations: ids of deleted ones.
+    annotation: for ANNOTATIONS_CREATED a list of them, and so ``task``, theirs. annotations, tasks: of deleted ones
+    the ids.
     """
 
     action: str
     project: dict[str, Any] = {}
     annotation: Annotation | list[Annotation] | None = None
+    task: Any = None
     annotations: list[Any] | None = None
+    tasks: list[Any] | None = None
+
+    @property
+    def listed(self) -> list[Annotation]:
+        """Its annotations, however many."""
+        if self.annotation is None:
+            return []
+        return self.annotation if isinstance(self.annotation, list) else [self.annotation]
 
     def event(self) -> dict[str, Any]:
         """What ``fit`` gets."""
-        created = self.annotation
-        if created is None:
+        if self.annotation is None:
             return {"project": self.project, "annotations": self.annotations}
-        listed = created if isinstance(created, list) else [created]
-        return {"project": self.project, "annotation": [annotation.typed() for annotation in listed]}
+        return {"project": self.project, "annotation": [annotation.typed() for annotation in self.listed]}
 
 
 def decode(kind: type[T], raw: bytes | Raw) -> T:

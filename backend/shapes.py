@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
 from numpy.typing import NDArray
@@ -18,9 +17,9 @@ from backend.labeling import Output
 from backend.rle import mask_of_rle
 from sam3_core import Box, Mask
 from sam3_core.encodings import png
+from sam3_core.encodings.filling import filled
 from sam3_core.errors import InvalidInput
 
-_SHIFT = 4  # fractional bits of polygon corners
 _FAR = 1e6  # percent or degrees; what goes beyond is no shape on a picture
 _ELLIPSE_CORNERS = 128
 _DATA_URL = "data:image/png;base64,"
@@ -93,19 +92,18 @@ def upright_rectangle(value: Value, frame: tuple[int, int]) -> Box:
 
 
 def turned_rectangle(value: Value, frame: tuple[int, int]) -> Mask:
-    """The pixels in a rectangle that is turned about its top left corner. Raises InvalidInput for what is none."""
-    x, y, width, height, angle = _numbers(value, "x", "y", "width", "height", "rotation")
+    """The pixels in a rectangle, turned about its top left corner. Raises InvalidInput for what is none."""
+    x, y, width, height = _numbers(value, "x", "y", "width", "height")
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)])
-    return _filled(_turned(corners, angle, frame) + np.array([x, y]), frame)
+    return _filled(_turned(corners, _angle(value), frame) + np.array([x, y]), frame)
 
 
 def ellipse(value: Value, frame: tuple[int, int]) -> Mask:
     """The pixels in an ellipse that is turned about its centre. Raises InvalidInput for what is none."""
     x, y, *radii = _numbers(value, "x", "y", "radiusX", "radiusY")
-    angle = 0.0 if value.rotation is None else _numbers(value, "rotation")[0]
     around = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
     ring = np.stack([np.cos(around), np.sin(around)], axis=1) * radii
-    return _filled(_turned(ring, angle, frame) + np.array([x, y]), frame)
+    return _filled(_turned(ring, _angle(value), frame) + np.array([x, y]), frame)
 
 
 def _numbers(value: Value, *names: str) -> list[float]:
@@ -114,6 +112,11 @@ def _numbers(value: Value, *names: str) -> list[float]:
     if not all(isinstance(number, int | float) and abs(number) <= _FAR for number in numbers):
         raise InvalidInput(f"{', '.join(names)} must be numbers")
     return [float(number) for number in numbers]
+
+
+def _angle(value: Value) -> float:
+    """Clockwise, in degrees."""
+    return 0.0 if value.rotation is None else _numbers(value, "rotation")[0]
 
 
 def _turned(offsets: Corners, angle: float, frame: tuple[int, int]) -> Corners:
@@ -140,13 +143,14 @@ def _filled(corners: Corners, frame: tuple[int, int]) -> Mask:
         raise InvalidInput("a polygon needs three corners")
     pixels = np.clip(corners, 0, 100) * frame / 100
     origin = np.floor(pixels.min(axis=0)).astype(np.int64)
-    width, height = np.maximum(np.ceil(pixels.max(axis=0)).astype(np.int64) - origin, 1)
-    canvas = np.zeros((height, width), dtype=np.uint8)
-    # fillPoly has pixel centres at whole numbers, and paints what an edge touches.
-    ring = np.rint((pixels - origin - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    cv2.fillPoly(canvas, [ring], 1, shift=_SHIFT)
-    x, y = np.minimum(origin, np.array(frame) - (width, height))
-    return Mask(canvas.astype(np.bool_), int(x), int(y), frame).tight()
+    width, height = np.ceil(pixels.max(axis=0)).astype(np.int64) - origin
+    edges = filled([pixels - origin])
+    places = (edges >> 32) * width + (edges & 0xFFFFFFFF)
+    steps = np.zeros(height * width + 1, dtype=np.int8)
+    np.add.at(steps, places[::2], 1)
+    np.add.at(steps, places[1::2], -1)  # where a run ends at the border, in the row below
+    inside = np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_).reshape(height, width)
+    return Mask(inside, int(origin[0]), int(origin[1]), frame).tight()
 
 
 def _brush(raw: Raw, frame: tuple[int, int]) -> Mask:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,8 @@ from backend.bodies import Task, decode
 from backend.labeling import Output
 from backend.memory import PackedMask, ShortMemory
 from backend.prompts import Place
-from backend.shapes import Value, ellipse, read_encoded, turned_rectangle, upright_rectangle
+from backend.results import Region, Result
+from backend.shapes import ellipse, read_encoded, turned_rectangle, upright_rectangle
 from sam3_core import Box, Concept, Mask, Point
 from sam3_core.errors import InvalidInput, Sam3Error
 
@@ -27,48 +28,14 @@ log = logging.getLogger(__name__)
 _NOTHING = (b"", b"[]", b"null")
 
 
-class _Result(Struct, frozen=True):
-    id: Any = None
-    from_name: Any = None
-    to_name: Any = None
-    item_index: Any = None
-    value: Value = Value()
-
-
 class _Layer(Struct, frozen=True):
     """An annotation or a draft. annotation: the id of the one that a draft is a newer state of."""
 
     id: Any = None
-    result: list[_Result] | None = None
+    result: list[Result] | None = None
     annotation: Any = None
     was_cancelled: Any = None
     updated_at: str | None = None
-
-
-@dataclass(slots=True)
-class _Region:
-    """All results of one id: where the labels are a tag of their own, a region is two. names: of their tags."""
-
-    id: str
-    value: Value
-    names: set[str] = field(default_factory=set)
-    labels: set[str] = field(default_factory=set)
-
-    @property
-    def kind(self) -> Output | None:
-        """What its shape is; None for a point, an open line or no shape at all."""
-        if self.value.encoded is not None:
-            return self.value.encoded[0]
-        if self.value.radiusX is not None:
-            return Output.ELLIPSE
-        return None if self.value.height is None else Output.RECTANGLE
-
-    def add(self, result: _Result) -> None:
-        if self.kind is None:
-            self.value = result.value
-        self.names |= {name for name in (result.from_name,) if isinstance(name, str)}
-        listed = (labels for labels in result.value.labelled if isinstance(labels, list))
-        self.labels |= {label for labels in listed for label in labels if isinstance(label, str)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,18 +119,18 @@ class StoredRegions:
         ]
 
     @cached_property
-    def _drawn(self) -> list[_Region]:
+    def _drawn(self) -> list[Region]:
         return self._here(self._layers)
 
     @cached_property
-    def _predicted(self) -> list[_Region]:
+    def _predicted(self) -> list[Region]:
         return self._here(_layers(self._task.predictions, "predictions")[:1])
 
-    def _here(self, layers: Sequence[_Layer]) -> list[_Region]:
+    def _here(self, layers: Sequence[_Layer]) -> list[Region]:
         """The regions on the picture, last drawn first; of those with one id the first layer's."""
-        found: dict[str, _Region] = {}
+        found: dict[str, Region] = {}
         for layer in layers:
-            regions: dict[str, _Region] = {}
+            regions: dict[str, Region] = {}
             for result in reversed(layer.result or ()):
                 name = result.id
                 if (
@@ -172,14 +139,14 @@ class StoredRegions:
                     and name not in self._without
                     and self._is_here(result)
                 ):
-                    regions.setdefault(name, _Region(name, result.value)).add(result)
+                    regions.setdefault(name, Region(name)).add(result)
             found |= regions
         return list(found.values())
 
-    def _is_here(self, result: _Result) -> bool:
-        return result.to_name == self._place.source.name and (result.item_index or 0) == (self._place.page or 0)
+    def _is_here(self, result: Result) -> bool:
+        return bool(result.to_name == self._place.source.name and result.page == (self._place.page or 0))
 
-    def _earlier(self, region: _Region) -> Earlier | None:
+    def _earlier(self, region: Region) -> Earlier | None:
         """The region's outline, read once; None for what has none, cannot be read, or is a prompt."""
         if region.id not in self._read:
             self._read[region.id] = None
@@ -189,7 +156,7 @@ class StoredRegions:
                 log.debug("region %s is not read: %s", region.id, error)
         return self._read[region.id]
 
-    def _unpacked(self, region: _Region) -> Mask | Box | None:
+    def _unpacked(self, region: Region) -> Mask | Box | None:
         """The pixels or the box that somebody outlined; of a turned shape the pixels inside. Made once."""
         if region.id not in self._outlines:
             earlier = self._earlier(region)
@@ -197,31 +164,21 @@ class StoredRegions:
             self._outlines[region.id] = outline.mask() if isinstance(outline, PackedMask) else outline
         return self._outlines[region.id]
 
-    def _decoded(self, region: _Region) -> Earlier | None:
+    def _decoded(self, region: Region) -> Earlier | None:
         value, output = region.value, region.kind
         if output is None:
             return None
-        control = self._control(region, output)
+        control = region.control(self._place.source)
+        name = control.name if control else ""
         if value.encoded is not None:
-            return Earlier(region.id, control, self._outline(*value.encoded))
+            return Earlier(region.id, name, self._outline(*value.encoded))
         if output is Output.ELLIPSE:
-            return Earlier(region.id, control, PackedMask.of(ellipse(value, self._frame)), rough=True)
-        if not control:  # a prompt, left behind when its answer was accepted
+            return Earlier(region.id, name, PackedMask.of(ellipse(value, self._frame)), rough=True)
+        if not name:  # a prompt, left behind when its answer was accepted
             return None
         if value.rotation:
-            return Earlier(region.id, control, PackedMask.of(turned_rectangle(value, self._frame)), rough=True)
-        return Earlier(region.id, control, upright_rectangle(value, self._frame))
-
-    def _control(self, region: _Region, output: Output) -> str:
-        """The name of the control that a region belongs to; empty where we fill none with such a shape.
-
-        A region may come under the name of its ``<Labels>`` tag alone; that of a rectangle may be a prompt's, too.
-        """
-        for control in self._place.source.controls:
-            alone = output is not Output.RECTANGLE and control.labeler in region.names
-            if control.output is output and (control.name in region.names or alone):
-                return control.name
-        return ""
+            return Earlier(region.id, name, PackedMask.of(turned_rectangle(value, self._frame)), rough=True)
+        return Earlier(region.id, name, upright_rectangle(value, self._frame))
 
     def _outline(self, output: Output, raw: Raw) -> PackedMask:
         text = bytes(raw)

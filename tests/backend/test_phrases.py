@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,12 +14,12 @@ from hypothesis import strategies as st
 from request_bodies import data_url, keypoint, predict_body, text
 from scene_segmenter import SceneSegmenter
 
+from backend.database import Database
 from backend.labeling import Plan, read_plan
 from backend.phrases import Phrases
 from backend.settings import BackendSettings
 from sam3_core import Concept
 from sam3_core.demo.scenes import Scene
-from sam3_core.errors import BadSettings
 from sam3_core.rules import Rules
 from sam3_core.settings import load_settings
 
@@ -54,7 +51,7 @@ OWN = looked_for(PLAN)
 
 
 def test_what_was_typed_is_looked_for_and_the_labels_rules_stay() -> None:
-    phrases = Phrases(None)
+    phrases = Phrases(Database(None))
     phrases.learn("1", CONFIG, [text("rusty car; pickup", "bus")])
     plan = phrases.apply("1", PLAN)
     assert looked_for(plan) == OWN | {"car": ("rusty car", "pickup"), "bus": ("bus",)}
@@ -64,21 +61,21 @@ def test_what_was_typed_is_looked_for_and_the_labels_rules_stay() -> None:
 
 
 def test_the_newest_submission_wins_label_by_label() -> None:
-    phrases = Phrases(None)
+    phrases = Phrases(Database(None))
     phrases.learn("1", CONFIG, [text("old; bus")])
     phrases.learn("1", CONFIG, [text("older than nothing"), text("newest")])
     assert looked_for(phrases.apply("1", PLAN)) == OWN | {"car": ("older than nothing", "newest")}
 
 
 def test_the_labels_own_name_is_just_the_phrase() -> None:
-    phrases = Phrases(None)
+    phrases = Phrases(Database(None))
     phrases.learn("1", CONFIG, [text("pickup")])
     phrases.learn("1", CONFIG, [text("Car")])
     assert looked_for(phrases.apply("1", PLAN))["car"] == ("Car",)
 
 
 def test_projects_are_kept_apart() -> None:
-    phrases = Phrases(None)
+    phrases = Phrases(Database(None))
     phrases.learn("1", CONFIG, [text("one")])
     phrases.learn("2", CONFIG, [text("two")])
     assert [looked_for(phrases.apply(project, PLAN))["car"] for project in ("1", "2", "12", "")] == [
@@ -87,7 +84,7 @@ def test_projects_are_kept_apart() -> None:
 
 
 def test_labels_that_do_not_ask_for_it_are_left_alone() -> None:
-    phrases = Phrases(None)
+    phrases = Phrases(Database(None))
     phrases.learn("1", CONFIG, [text("sky; Sky", "pickup")])
     eager = CONFIG.replace('"sky"', '"sky" prompt="heaven" remember_prompt="true"')
     assert looked_for(phrases.apply("1", read_plan(eager))) == OWN | {"car": ("pickup",), "sky": ("heaven",)}
@@ -101,7 +98,7 @@ def test_a_text_area_may_ask_for_all_labels() -> None:
     config = CONFIG.replace(' remember_prompt="true"', "").replace(
         'name="prompt"', 'name="prompt" remember_prompt="true"'
     )
-    phrases = Phrases(None)
+    phrases = Phrases(Database(None))
     phrases.learn("1", config, [text("sky; blue sky")])
     assert looked_for(phrases.apply("1", read_plan(config)))["sky"] == ("sky",)
     assert looked_for(phrases.apply("1", read_plan(config)))["car"] == ("blue sky",)
@@ -118,14 +115,14 @@ def test_a_text_area_may_ask_for_all_labels() -> None:
     ],
 )  # fmt: skip
 def test_what_teaches_nothing(results: object) -> None:
-    phrases = Phrases(None)
+    phrases = Phrases(Database(None))
     phrases.learn("1", CONFIG, results)
     assert looked_for(phrases.apply("1", PLAN)) == OWN
 
 
 @pytest.mark.parametrize("config", ["", "not xml", "<View/>", CONFIG.replace("$image", "image")])
 def test_a_config_without_labels_teaches_nothing(config: str) -> None:
-    Phrases(None).learn("1", config, [text("pickup")])
+    Phrases(Database(None)).learn("1", config, [text("pickup")])
 
 
 json = st.recursive(
@@ -141,7 +138,7 @@ rows = st.fixed_dictionaries(
 
 @given(st.lists(rows | json, max_size=3), st.text(max_size=5))
 def test_no_submission_breaks_a_webhook_or_a_prediction(results: list[Any], project: str) -> None:
-    phrases = Phrases(None)
+    phrases = Phrases(Database(None))
     phrases.learn(project, CONFIG, results)
     assert looked_for(phrases.apply(project, PLAN)).keys() == OWN.keys()
 
@@ -150,17 +147,17 @@ def test_no_submission_breaks_a_webhook_or_a_prediction(results: list[Any], proj
 
 
 def test_a_file_outlives_the_process_and_nothing_does_without(tmp_path: Path) -> None:
-    file = tmp_path / "store.sqlite3"
-    for store in (file, None):
-        phrases = Phrases(store)
-        phrases.learn("1", CONFIG, [text("pickup")])
-        assert looked_for(phrases.apply("1", PLAN))["car"] == ("pickup",)
-        phrases.close()
-        assert looked_for(Phrases(store).apply("1", PLAN))["car"] == (("pickup",) if store else ("vehicle",))
+    for file in (tmp_path / "store.sqlite3", None):
+        database = Database(file)
+        Phrases(database).learn("1", CONFIG, [text("pickup")])
+        assert looked_for(Phrases(database).apply("1", PLAN))["car"] == ("pickup",)
+        database.close()
+        again = Phrases(Database(file))
+        assert looked_for(again.apply("1", PLAN))["car"] == (("pickup",) if file else ("vehicle",))
 
 
 def test_two_users_of_a_file_see_each_others_words(tmp_path: Path) -> None:
-    one, other = Phrases(tmp_path / "store"), Phrases(tmp_path / "store")
+    one, other = (Phrases(Database(tmp_path / "store")) for _ in range(2))
     one.learn("1", CONFIG, [text("pickup")])
     assert looked_for(other.apply("1", PLAN))["car"] == ("pickup",)
     other.learn("1", CONFIG, [text("estate")])
@@ -168,7 +165,7 @@ def test_two_users_of_a_file_see_each_others_words(tmp_path: Path) -> None:
 
 
 def test_threads_share_one_store(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    phrases = Phrases(tmp_path / "store")
+    phrases = Phrases(Database(tmp_path / "store"))
 
     def submit(number: int) -> tuple[str, ...]:
         phrases.learn(str(number), CONFIG, [text(f"car {number}")])
@@ -179,92 +176,9 @@ def test_threads_share_one_store(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "not remembered" not in caplog.text
 
 
-SUBMITTER = """
-import sys
-from pathlib import Path
-from backend.phrases import Phrases
-config, file, name = sys.argv[1:]
-print("ready", flush=True)
-sys.stdin.readline()
-for number in range(20):
-    phrases = Phrases(Path(file))
-    phrases.learn(f"{name}-{number}", config, [{"type": "textarea", "to_name": "image", "value": {"text": [name]}}])
-    phrases.close()
-"""
-
-
-def test_processes_share_one_file_from_its_first_moment(tmp_path: Path) -> None:
-    file, pipe = tmp_path / "store", subprocess.PIPE
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SUBMITTER, CONFIG, str(file), name],
-            stdin=pipe, stdout=pipe, stderr=pipe, text=True,
-        )
-        for name in "abc"
-    ]  # fmt: skip
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    assert [process.communicate()[1] for process in processes] == [""] * 3
-    phrases = Phrases(file)
-    for name in "abc":
-        for number in range(20):
-            assert looked_for(phrases.apply(f"{name}-{number}", PLAN))["car"] == (name,)
-
-
-def test_the_file_says_its_version_and_keeps_what_is_in_it(tmp_path: Path) -> None:
-    file = tmp_path / "store"
-    Phrases(file).close()
-    database = sqlite3.connect(file)
-    assert database.execute("PRAGMA user_version").fetchone() == (1,)
-    database.execute("INSERT INTO label_phrases VALUES ('1', 'car', 'pickup')")
-    database.commit()
-    assert looked_for(Phrases(file).apply("1", PLAN))["car"] == ("pickup",)
-
-
-def broken(path: Path) -> None:
-    path.write_bytes(b"no database, but long enough to be looked at as one" * 40)
-
-
-def newer(path: Path) -> None:
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 2")
-
-
-def foreign(path: Path) -> None:
-    with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE label_phrases (something)")
-
-
-@pytest.mark.parametrize("spoil", [broken, newer, foreign, Path.mkdir])
-def test_a_file_that_cannot_be_used_stops_the_start_with_a_sentence(tmp_path: Path, spoil: Any) -> None:
-    file = tmp_path / "store"
-    spoil(file)
-    with pytest.raises(BadSettings, match=r"^SAM3_STORE: .*store cannot be used to keep phrases: [^\n]+$"):
-        Phrases(file)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
-    file = tmp_path / "store"
-    Phrases(file).close()
-    file.chmod(0o400)
-    with pytest.raises(BadSettings, match="SAM3_STORE"):
-        Phrases(file)
-
-
-def test_a_missing_folder_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match="SAM3_STORE"):
-        Phrases(tmp_path / "missing" / "store")
-
-
 def test_a_store_that_breaks_later_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "store"
-    phrases = Phrases(file)
+    phrases = Phrases(Database(file))
     with sqlite3.connect(file) as database:
         database.execute("DROP TABLE label_phrases")
     phrases.learn("1", CONFIG, [text("pickup")])
