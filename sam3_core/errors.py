@@ -5,6 +5,7 @@
     │   ├── InvalidPrompt         422  well-formed, but asks for nothing the model can do
     │   ├── BrokenImage           422  bytes that are no picture, or one we do not read
     │   ├── UnknownImage          404  named by a key that the server does not hold (any more): send the file
+    │   ├── UnknownAdapter        404  no fine-tuned weights of that name that go with the ones that are loaded
     │   └── TooLarge              413  over a stated limit (bytes, megapixels, JSON)
     ├── Unauthorized              401  no or wrong credentials for our own server
     ├── ImageUnavailable          424  the picture could not be fetched from where it lives
@@ -53,6 +54,12 @@ class BrokenImage(InvalidInput):
 
 class UnknownImage(InvalidInput):
     """The image was named by its key, and the server does not hold it (any more)."""
+
+    status = 404
+
+
+class UnknownAdapter(InvalidInput):
+    """There are no fine-tuned weights of that name, or none that go with the checkpoint that is loaded."""
 
     status = 404
 

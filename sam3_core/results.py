@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sam3_core.masks import Mask
 from sam3_core.rules import DEFAULT_RULES, Rules
@@ -28,11 +31,15 @@ class Instance:
     score: 0..1. For concepts the model's score times presence; for visual prompts the predicted IoU.
     box: xyxy in pixel edges of the mask.
     phrase: which of the concept's phrases found it; empty for exemplars alone and visual prompts.
+    feature: ``(D,)`` float32 of length 1, rounded to float16: the mean look of its pixels to the vision encoder,
+        where it was asked for. It depends on the mask and the checkpoint alone, not on phrase or adapter; an object
+        that was found in tiles has its look in the tile that showed it best.
     """
 
     mask: Mask
     score: float
     phrase: str = ""
+    feature: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
     @property
     def box(self) -> tuple[int, int, int, int]:

@@ -54,6 +54,9 @@ class CoreSettings(BaseSettings):
         "", description="what phrases are written in, where that model knows several, in its words: `zho_Hans`"
     )
     translate_latin: bool = Field(False, description="translate phrases in Latin letters too")
+    adapters: Path | None = Field(
+        None, description="folder with fine-tuned weights, `<name>.safetensors` each, that searches may name"
+    )
     max_megapixels: float = Field(100.0, gt=0, description="larger pictures are refused")
     cache_mb: int = Field(512, ge=0, description="memory for image embeddings on the model's device, MiB")
     cache_host_mb: int = Field(
@@ -81,7 +84,7 @@ class CoreSettings(BaseSettings):
         """The addresses in ``core_url``."""
         return tuple(self.core_url.split(",")) if self.core_url else ()
 
-    @field_validator("hub_token", "glossary", "translation_model", mode="before")
+    @field_validator("hub_token", "glossary", "translation_model", "adapters", mode="before")
     @classmethod
     def _drop_blank(cls, value: object) -> object:
         """Compose files pass unset variables on as empty strings."""

@@ -11,6 +11,7 @@ column c spans [c, c + 1]. Boxes are xyxy.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,6 +19,7 @@ from enum import StrEnum
 from sam3_core.errors import InvalidPrompt
 from sam3_core.load import IDLE, Load
 from sam3_core.masks import Mask
+from sam3_core.prototypes import Prototypes
 from sam3_core.rules import OPEN_RULES, Rules, Tiling, check_share
 
 
@@ -79,6 +81,7 @@ class Concept:
     negatives: phrases that describe look-alikes; what matches one of them better is dropped.
     rules: which instances stay; what they leave open is ``FindOptions``'.
     drawn: what is outlined in the image already, by its pixels or the box around it, and is not to be found again.
+    prototypes: what earlier instances looked like; scores are what comes of them, before any rule is applied.
 
     Raises InvalidPrompt when there is nothing to look for.
     """
@@ -88,6 +91,7 @@ class Concept:
     negatives: tuple[str, ...] = ()
     rules: Rules = OPEN_RULES
     drawn: tuple[Mask | Box, ...] = ()
+    prototypes: Prototypes | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phrases", _cleaned(self.phrases))
@@ -117,6 +121,14 @@ class VisualPrompt:
             raise InvalidPrompt("a visual prompt needs a positive point, a box or a mask to start from")
 
 
+_ADAPTER = re.compile("[0-9a-z-]{1,64}")
+
+
+def is_adapter_name(text: str) -> bool:
+    """Whether fine-tuned weights may be called so; such a name is never a path."""
+    return _ADAPTER.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class FindOptions:
     """How concepts are searched.
@@ -129,6 +141,10 @@ class FindOptions:
     negative_margin: how much surer of an object, on a scale where the threshold is 0.5, a concept must be than its
         negatives. Both are nearly sure of what a negative names: without a margin, half of it would stay. Measured,
         with others: ``python -m benchmarks.negatives``.
+    adapter: name of fine-tuned weights to search with; empty for those of the checkpoint.
+    features: whether instances come with their ``feature``.
+
+    Raises InvalidPrompt for shares out of range and a name that no adapter can have.
     """
 
     rules: Rules = OPEN_RULES
@@ -137,10 +153,14 @@ class FindOptions:
     contained_share: float = 0.85
     across_iou: float = 0.7
     negative_margin: float = 0.25
+    adapter: str = ""
+    features: bool = False
 
     def __post_init__(self) -> None:
         for name in ("duplicate_iou", "contained_share", "across_iou", "negative_margin"):
             check_share(name, getattr(self, name))
+        if self.adapter and not is_adapter_name(self.adapter):
+            raise InvalidPrompt(f"an adapter's name is up to 64 of a-z, 0-9 and -, not {self.adapter[:80]!r}")
 
     def over(self, base: FindOptions) -> FindOptions:
         """These options, and where rules and tiles are open those of ``base``."""

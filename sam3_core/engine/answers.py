@@ -21,9 +21,10 @@ from sam3_core.dedupe import (
     shared_out,
     shown,
 )
-from sam3_core.engine.found import Found
+from sam3_core.engine.found import Found, rescored
 from sam3_core.engine.plan import Step
 from sam3_core.logits import mask_from_logits
+from sam3_core.prototypes import Prototypes
 from sam3_core.results import ConceptResult, Instance, Removal
 from sam3_core.rules import Area
 from sam3_core.types import Box, FindOptions
@@ -51,9 +52,13 @@ class Search:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Draft:
-    """One concept's answer before the others are looked at: what is left, best first, and what was taken away."""
+    """One concept's answer before the others are looked at: what is left, best first, and what was taken away.
+
+    own: by phrase, what was found for it, by scores in which its prototypes have had their say.
+    """
 
     step: Step
+    own: Sequence[tuple[str, Found]]
     crowd: Crowd
     removed: Counter[Removal]
 
@@ -72,7 +77,7 @@ def answers(
 ) -> list[ConceptResult]:
     """One answer per concept, in order, from what each of the plan's prompts found."""
     drafts = _shared_out([_draft(step, found, search, options) for step in steps], options)
-    return [_result(draft, found, search) for draft in drafts]
+    return [_result(draft, search, options) for draft in drafts]
 
 
 def _draft(step: Step, found: Sequence[Found], search: Search, options: FindOptions) -> _Draft:
@@ -84,8 +89,9 @@ def _draft(step: Step, found: Sequence[Found], search: Search, options: FindOpti
     """
     rules = step.rules
     iou, contained = options.duplicate_iou, options.contained_share
-    draft = _Draft(step, _candidates(step, found), Counter())
-    absent = _presence(step, found) < (rules.presence or 0.0)
+    own = _own(step, found)
+    draft = _Draft(step, own, _candidates(step, own), Counter())
+    absent = _presence(own) < (rules.presence or 0.0)
     draft = draft.without(np.full(len(draft.crowd.instances), absent), Removal.ABSENT)
     draft = draft.without(draft.crowd.areas < (rules.min_area or Area(0)).pixels(search.size), Removal.SMALL)
     if rules.max_area is not None:
@@ -97,12 +103,18 @@ def _draft(step: Step, found: Sequence[Found], search: Search, options: FindOpti
     return _cut(draft.without(drawn, Removal.DRAWN), int(np.count_nonzero(drawn)))
 
 
-def _candidates(step: Step, found: Sequence[Found]) -> Crowd:
+def _own(step: Step, found: Sequence[Found]) -> list[tuple[str, Found]]:
+    """What each of a concept's phrases found."""
+    named = [(phrase, found[index]) for phrase, index in step.phrases]
+    prototypes = step.prototypes
+    return named if prototypes is None else [(phrase, rescored(one, prototypes)) for phrase, one in named]
+
+
+def _candidates(step: Step, own: Sequence[tuple[str, Found]]) -> Crowd:
     """What a concept's phrases found, best first: that reached the threshold, and, for ``top_k``, all that came."""
     least = 0.0 if step.rules.top_k else _threshold(step)
-    named = ((phrase, found[index]) for phrase, index in step.phrases)
     return Crowd.of(
-        best_first([replace(i, phrase=phrase) for phrase, one in named for i in one.instances if i.score >= least])
+        best_first([replace(i, phrase=phrase) for phrase, one in own for i in one.instances if i.score >= least])
     )
 
 
@@ -146,24 +158,25 @@ def _shared_out(drafts: Sequence[_Draft], options: FindOptions) -> list[_Draft]:
     ]
 
 
-def _asked(step: Step) -> frozenset[int]:
-    """The prompts that a concept asks: equal ones are the same thing under other rules."""
-    return frozenset(index for _, index in step.phrases)
+def _asked(step: Step) -> tuple[frozenset[int], Prototypes | None]:
+    """What a concept asks: with equal prompts, and judged by equal prototypes, it is the same thing under other
+    rules."""
+    return frozenset(index for _, index in step.phrases), step.prototypes
 
 
-def _result(draft: _Draft, found: Sequence[Found], search: Search) -> ConceptResult:
-    step = draft.step
-    rejected = [score for _, index in step.phrases for score in _rejected(found[index], draft.threshold)]
+def _result(draft: _Draft, search: Search, options: FindOptions) -> ConceptResult:
+    step, instances = draft.step, draft.crowd.instances
+    rejected = [score for _, one in draft.own for score in _rejected(one, draft.threshold)]
     return ConceptResult(
-        instances=draft.crowd.instances,
-        presence=_presence(step, found),
+        instances=instances if options.features else tuple(replace(one, feature=None) for one in instances),
+        presence=_presence(draft.own),
         best_rejected=max(rejected, default=None),
         rules=step.rules,
         size=search.size,
         tiles=search.tiles,
         resolution=search.resolution,
         removed=tuple((why, draft.removed[why]) for why in Removal if draft.removed[why]),
-        notes=step.notes + tuple(_full(step, found, search)),
+        notes=step.notes + tuple(_full(draft, search)),
     )
 
 
@@ -172,8 +185,8 @@ def _threshold(step: Step) -> float:
     return float(np.float32(step.rules.threshold or 0.0))
 
 
-def _presence(step: Step, found: Sequence[Found]) -> float:
-    return max(found[index].presence for _, index in step.phrases)
+def _presence(own: Sequence[tuple[str, Found]]) -> float:
+    return max(one.presence for _, one in own)
 
 
 def _in_any(crowd: Crowd, boxes: Sequence[Box]) -> Bools:
@@ -181,14 +194,13 @@ def _in_any(crowd: Crowd, boxes: Sequence[Box]) -> Bools:
     return np.array([any(shown(i.mask, box) for box in boxes) for i in crowd.instances], dtype=np.bool_)
 
 
-def _full(step: Step, found: Sequence[Found], search: Search) -> Iterator[str]:
+def _full(draft: _Draft, search: Search) -> Iterator[str]:
     """A note for each phrase for which the model may have named as many objects as it can."""
     if search.tiles:
         return
-    for phrase, index in step.phrases:
-        one, threshold = found[index], _threshold(step)
+    for phrase, one in draft.own:
         most = len(one.instances) + len(one.rejected)
-        reached = sum(instance.score >= threshold for instance in one.instances)
+        reached = sum(instance.score >= draft.threshold for instance in one.instances)
         if reached and reached >= _FULL * most:
             what = f'of "{phrase}"' if phrase else "of what the boxes show"
             yield (

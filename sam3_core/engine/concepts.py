@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam3Config, Sam3Model
 
-from sam3_core.engine.embeddings import Embedding
+from sam3_core.engine.looks import looks
+from sam3_core.engine.maps import Maps, Neck
 from sam3_core.engine.plan import Prompt, Question
 from sam3_core.engine.text import TextFeatures
 
@@ -31,30 +32,14 @@ class Detection:
     scores: ``(k,)`` float32, those that got a mask, best first; query probability times presence, 0..1.
     logits: ``(k, h, w)`` float32 mask logits of the same queries, over the whole image; above 0 is inside.
     rejected: all other scores, ``(queries - k,)`` float32, best first.
+    features: ``(k, D)`` float32, see ``looks``, of those that got a mask; None where the question did not want them.
     """
 
     presence: float
     scores: Floats
     logits: Floats
     rejected: Floats
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Maps:
-    """Neck outputs of I images that the detector uses: ``(I, C, h, w)`` each, fine to coarse, and the coarsest's
-    position code."""
-
-    features: tuple[torch.Tensor, ...]
-    position: torch.Tensor
-
-    def of(self, images: torch.Tensor) -> _Maps:
-        """Those of so many rows, by the ``(K,)`` number of each row's image; without a copy where there is one image
-        alone."""
-        if len(self.position) == 1:
-            rows = len(images)
-            expanded = tuple(level.expand(rows, -1, -1, -1) for level in self.features)
-            return _Maps(expanded, self.position.expand(rows, -1, -1, -1))
-        return _Maps(tuple(level[images] for level in self.features), self.position[images])
+    features: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,41 +57,24 @@ class _Decoded:
 class ConceptHead:
     """The detector's prompt side. For the device's thread alone."""
 
-    def __init__(self, detector: Sam3Model, text: TextFeatures) -> None:
-        self._detector = detector
-        self._text = text
-        config = detector.config.vision_config.backbone_config
-        self._side = int(config.image_size) // int(config.patch_size)
-        self._latest: tuple[tuple[Embedding, ...], _Maps] | None = None
+    def __init__(self, detector: Sam3Model, text: TextFeatures, neck: Neck) -> None:
+        self._detector, self._text, self._neck = detector, text, neck
+
+    def adapted(self, detector: Sam3Model) -> ConceptHead:
+        """The same with other weights, those of text encoder and neck excepted: the maps of images are shared."""
+        return ConceptHead(detector, self._text, self._neck)
 
     def detect(self, questions: Sequence[Question]) -> list[Detection]:
         """One Detection per question, in order; all in one pass."""
         views = tuple(dict.fromkeys(question.view for question in questions))
         images = torch.tensor([views.index(question.view) for question in questions])
-        maps = self._maps(views)
+        maps = self._neck(views)
         images = images.to(maps.position.device)
         decoded = self._decode(maps, images, [question.prompt for question in questions])
         return self._judge(maps, images, decoded, questions)
 
-    def forget(self) -> None:
-        """Give back the memory of the latest images' maps."""
-        self._latest = None
-
-    def _maps(self, views: tuple[Embedding, ...]) -> _Maps:
-        """Those of the latest images are kept: what does not fit into one pass asks about the same ones again."""
-        if self._latest is not None and self._latest[0] == views:
-            return self._latest[1]
-        self._latest = None
-        hidden = torch.cat([view.tensors[0] for view in views]) if len(views) > 1 else views[0].tensors[0]
-        spatial = hidden.view(len(views), self._side, self._side, -1).permute(0, 3, 1, 2)
-        features, positions = self._detector.vision_encoder.neck(spatial)
-        # The neck has a fourth, coarser level that the detector leaves out; with it the masks come out empty.
-        maps = _Maps(features[:-1], positions[-2])
-        self._latest = (views, maps)
-        return maps
-
-    def _decode(self, maps: _Maps, images: torch.Tensor, prompts: Sequence[Prompt]) -> _Decoded:
-        coarsest = _Maps(maps.features[-1:], maps.position).of(images)
+    def _decode(self, maps: Maps, images: torch.Tensor, prompts: Sequence[Prompt]) -> _Decoded:
+        coarsest = Maps(maps.features[-1:], maps.position).of(images)
         coarse, position = coarsest.features[0], coarsest.position
         tokens, mask = self._prompt_tokens(coarse, position, prompts)
         detector = self._detector
@@ -151,7 +119,7 @@ class ConceptHead:
         return tokens, torch.cat([text_mask, geometry.attention_mask], dim=1)
 
     def _judge(
-        self, maps: _Maps, images: torch.Tensor, decoded: _Decoded, questions: Sequence[Question]
+        self, maps: Maps, images: torch.Tensor, decoded: _Decoded, questions: Sequence[Question]
     ) -> list[Detection]:
         scores, order = decoded.scores.sort(dim=1, descending=True, stable=True)
         ranked = scores.cpu().numpy()
@@ -160,18 +128,23 @@ class ConceptHead:
             for row, question in zip(ranked, questions, strict=True)
         ]
         masks = self._masks(maps, images, decoded, order, kept)
-        presence = decoded.presence.tolist()
+        presence, looked = decoded.presence.tolist(), images.tolist()
         return [
-            Detection(presence[row], ranked[row, :count], masks[row], ranked[row, count:])
+            Detection(
+                presence[row],
+                ranked[row, :count],
+                masks[row].float().cpu().numpy(),
+                ranked[row, count:],
+                looks(maps, looked[row], masks[row]).cpu().numpy() if questions[row].features else None,
+            )
             for row, count in enumerate(kept)
         ]
 
     def _masks(
-        self, maps: _Maps, images: torch.Tensor, decoded: _Decoded, order: torch.Tensor, counts: Sequence[int]
-    ) -> list[Floats]:
+        self, maps: Maps, images: torch.Tensor, decoded: _Decoded, order: torch.Tensor, counts: Sequence[int]
+    ) -> list[torch.Tensor]:
         """Mask logits ``(count, h, w)`` of each row's best queries; the mask head sees only rows that have any."""
-        height, width = maps.features[0].shape[-2:]
-        masks: list[Floats] = [np.zeros((0, height, width), dtype=np.float32) for _ in counts]
+        masks = [maps.features[0].new_zeros((0, *maps.features[0].shape[-2:])) for _ in counts]
         rows = [row for row, count in enumerate(counts) if count]
         if not rows:
             return masks
@@ -186,7 +159,7 @@ class ConceptHead:
             prompt_mask=decoded.mask[kept],
         )
         for place, row in enumerate(rows):
-            masks[row] = output.pred_masks[place, : counts[row]].float().cpu().numpy()
+            masks[row] = output.pred_masks[place, : counts[row]]
         return masks
 
 

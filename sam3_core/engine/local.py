@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from sam3_core.caller import BULK, CLICK, Waits
 from sam3_core.engine.answers import Search, answers, outlines
 from sam3_core.engine.embeddings import Embedding, EmbeddingCache
-from sam3_core.engine.found import Found, found_in
-from sam3_core.engine.plan import Plan, Question, make_plan
+from sam3_core.engine.found import Found
+from sam3_core.engine.plan import Plan, make_plan
 from sam3_core.engine.seams import merged
 from sam3_core.engine.tiles import Tile, prompts_in, tiles_of
 from sam3_core.engine.weights import DEMO, find_weights, version_of
@@ -105,6 +105,8 @@ class LocalSegmenter:
             return []
         loaded = self._ready_for(caller)
         image, options = EncodedImage.of(image), (options or FindOptions()).over(self._defaults)
+        for prototypes in (concept.prototypes for concept in concepts if concept.prototypes is not None):
+            prototypes.check_width(loaded.model.look_width)
         pixels = cache(partial(self._pixels, image))  # decoded once, for the whole and for its tiles
         vision = self._vision(loaded, image, caller, pixels)
         plan = make_plan(concepts, vision.size, options, loaded.words)
@@ -138,10 +140,10 @@ class LocalSegmenter:
 
     def _search(self, loaded: _Loaded, view: Embedding, plan: Plan, caller: Waits) -> list[Found]:
         """What each prompt finds in one view of an image."""
-        asked = zip(plan.prompts, plan.floors, plan.counts, strict=True)
-        detections = loaded.model.detect([Question(view, *one) for one in asked], caller)
+        asked = [plan.question(view, place, prompt) for place, prompt in enumerate(plan.prompts)]
+        detections = loaded.model.detect(asked, caller)
         with stage("masks"):
-            return [found_in(detection, view.size) for detection in detections]
+            return [plan.found(place, detection, view.size) for place, detection in enumerate(detections)]
 
     def _search_tiles(
         self,
@@ -165,12 +167,11 @@ class LocalSegmenter:
             some = busy[start : start + _TILES]
             made = loaded.model.embed([pixels[tile.y0 : tile.y1, tile.x0 : tile.x1] for tile in some], caller)
             rows = [(tile, view, *row) for tile, view in zip(some, made, strict=True) for row in asked[tile]]
-            detections = loaded.model.detect(
-                [Question(view, prompt, plan.floors[i], plan.counts[i]) for _, view, i, prompt in rows], caller
-            )
+            questions = [plan.question(view, i, prompt) for _, view, i, prompt in rows]
+            detections = loaded.model.detect(questions, caller)
             with stage("masks"):
                 for (tile, view, i, _), detection in zip(rows, detections, strict=True):
-                    views[i].append((tile, found_in(detection, view.size)))
+                    views[i].append((tile, plan.found(i, detection, view.size)))
         with stage("masks"):
             return [merged(one, seen, size) for one, seen in zip(whole, views, strict=True)]
 
@@ -250,7 +251,14 @@ class LocalSegmenter:
         from sam3_core.engine.model import Serving
 
         settings = self._settings
-        return Serving(settings.pass_mb, settings.cache_mb, settings.bulk_share, settings.queue, self._on_broken)
+        return Serving(
+            settings.pass_mb,
+            settings.cache_mb,
+            settings.bulk_share,
+            settings.queue,
+            self._on_broken,
+            settings.adapters,
+        )
 
     def _make_words(self, model: Sam3) -> Words:
         """Raises BadSettings for the glossary, ModelUnavailable for the translation model."""

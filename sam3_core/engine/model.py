@@ -16,8 +16,11 @@ from sam3_core.caller import BULK, CLICK, Waits
 from sam3_core.engine.clicks import ClickHead, Readings, make_click
 from sam3_core.engine.concepts import ConceptHead, Detection, elements_per_image, elements_per_prompt
 from sam3_core.engine.embeddings import Embedding
+from sam3_core.engine.heads import Heads, detect_each
 from sam3_core.engine.limits import BatchLimit
 from sam3_core.engine.loading import Parts, load_parts
+from sam3_core.engine.looks import look_width
+from sam3_core.engine.maps import Neck
 from sam3_core.engine.memory import is_fatal, is_out_of_memory, meter_of, pass_budget, release
 from sam3_core.engine.passes import Device, I, O, Pass
 from sam3_core.engine.plan import Question
@@ -36,6 +39,7 @@ class Serving:
     """How the device is shared; ``CoreSettings`` explains each.
 
     spare_mb: device memory that is not for passes, because embeddings will fill it. on_broken: see ``Scheduler``.
+    adapters: see ``Heads``.
     """
 
     pass_mb: int | None = None
@@ -43,6 +47,7 @@ class Serving:
     bulk_share: float = 0.2
     queue: int = 128
     on_broken: Callable[[str], None] | None = None
+    adapters: Path | None = None
 
 
 class Sam3:
@@ -63,7 +68,10 @@ class Sam3:
         # server's many threads do not.
         self._preparing = ThreadPoolExecutor(_PREPARERS, thread_name_prefix="sam3-prepare")
         self.clicks = None if parts.video is None else ClickHead(parts.video)
-        self._concepts = ConceptHead(parts.detector, TextFeatures(parts.detector, parts.tokenizer))
+        neck = Neck(parts.detector)
+        concepts = ConceptHead(parts.detector, TextFeatures(parts.detector, parts.tokenizer), neck)
+        self._neck = neck
+        self._heads = Heads(parts.detector, concepts, serving.adapters, self._preparing)
         self._scheduler = Scheduler(
             Device(is_out_of_memory, is_fatal, self._free),
             bulk_share=serving.bulk_share,
@@ -77,7 +85,7 @@ class Sam3:
             BatchLimit(budget, n * element, meter) for n in (elements_per_image(config), elements_per_prompt(config))
         ]
         self._vision = self._pass("vision", "vision", self._encode, limits[0])
-        self._detect = self._pass("concepts", "model", self._concepts.detect, limits[1])
+        self._detect = self._pass("concepts", "model", detect_each, limits[1])
         # Clicks are so short that company would only make them wait.
         self._click: Pass[Callable[[], Any], Any] = self._pass("clicks", "model", _call_each, BatchLimit(1, 1, meter))
 
@@ -94,6 +102,11 @@ class Sam3:
     def side(self) -> int:
         """The model sees ``side`` x ``side`` pixels of an image."""
         return int(self._parts.detector.config.vision_config.backbone_config.image_size)
+
+    @property
+    def look_width(self) -> int:
+        """How many numbers ``Instance.feature`` has."""
+        return look_width(self._parts.detector.config)
 
     @property
     def dtype(self) -> str:
@@ -141,8 +154,10 @@ class Sam3:
         return self.alone(work, caller)
 
     def detect(self, questions: Sequence[Question], caller: Waits = BULK) -> list[Detection]:
-        """One Detection per question, in order."""
-        return self._scheduler.do(self._detect, questions, caller)
+        """One Detection per question, in order. Raises UnknownAdapter."""
+        heads = {name: self._heads.get(name) for name in {question.adapter for question in questions}}
+        asked = [(heads[question.adapter], question) for question in questions]
+        return self._scheduler.do(self._detect, asked, caller)
 
     def trace(self, maps: Embedding, prompt: VisualPrompt, *, several: bool, caller: Waits = CLICK) -> Readings:
         """Readings of the prompt, best first: three for one point alone or when several are wanted, else one.
@@ -184,7 +199,7 @@ class Sam3:
         return [hidden] if len(pixels) == 1 else [one[None].clone() for one in hidden]
 
     def _free(self) -> None:
-        self._concepts.forget()
+        self._neck.forget()
         if self._spare is not None:
             self._spare()
         release(self._parts.device)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sam3_core.engine.embeddings import Embedding
+from sam3_core.engine.found import Found, found_in
 from sam3_core.errors import InvalidPrompt
 from sam3_core.masks import Mask
+from sam3_core.prototypes import Prototypes
 from sam3_core.rules import DEFAULT_RULES, Rules
 from sam3_core.types import Box, Concept, FindOptions
 from sam3_core.wording import Worded, Wording, as_written
+
+if TYPE_CHECKING:
+    from sam3_core.engine.concepts import Detection
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
 
 EXEMPLARS_ONLY = "visual"
 """The text that stands for "what the boxes show"; the stock processor's literal."""
@@ -40,13 +52,15 @@ class Question:
     """One prompt for one image.
 
     view: the image's ``vision`` embedding. floor: least score for a query to get a mask. count: so many best ones get
-    one in any case.
+    one in any case. features: whether what gets a mask gets its feature too. adapter: as ``FindOptions.adapter``.
     """
 
     view: Embedding
     prompt: Prompt
     floor: float
     count: int
+    features: bool = False
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +73,7 @@ class Step:
     rules: the concept's, with the options' and the defaults' where it leaves something open.
     shown, refused: the positive and the negative exemplars' boxes inside the image: what lies in a refused one is no
         answer, whatever the model says; what lies in a shown one is nobody's look-alike.
-    drawn: the concept's. notes: on its phrases' wording.
+    drawn, prototypes: the concept's. notes: on its phrases' wording.
     """
 
     phrases: tuple[tuple[str, int], ...]
@@ -69,20 +83,66 @@ class Step:
     refused: tuple[Box, ...] = ()
     drawn: tuple[Mask | Box, ...] = ()
     notes: tuple[str, ...] = ()
+    prototypes: Prototypes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one concept wants of a prompt's candidates: this score, 0..1, after its prototypes had their say."""
+
+    threshold: float
+    prototypes: Prototypes | None = None
+
+    @property
+    def floor(self) -> float:
+        """Least score of a candidate that can reach it."""
+        return self.threshold if self.prototypes is None else self.prototypes.floor(self.threshold)
+
+    def reached(self, scores: Floats, features: Floats | None) -> Bools:
+        """Which candidates are worth a mask in pixels, ``(n,)`` bool: that reach it, that did before the prototypes,
+        and the best that does not, so that it is told how near it came. scores ``(n,)`` 0..1, features ``(n, D)``."""
+        least = np.float32(self.threshold)
+        reached = scores >= least
+        if self.prototypes is not None and features is not None and len(scores):
+            judged = self.prototypes.rescored(scores, features)
+            reached |= judged >= least
+            reached[np.where(judged < least, judged, -1).argmax()] = True
+        return reached
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All prompts of a request.
 
-    floors: per prompt the least score that any concept still wants. counts: how many candidates at least, whatever
-    their score.
+    floors: per prompt the least score of a candidate that any concept could still want. counts: so many candidates at
+    least, whatever their score. wishes: what each concept that asks it wants. features: whether any concept judges by
+    them, or the caller wants them. adapter: the options'.
     """
 
     prompts: tuple[Prompt, ...]
     floors: tuple[float, ...]
     counts: tuple[int, ...]
     steps: tuple[Step, ...]
+    wishes: tuple[tuple[Wish, ...], ...]
+    features: bool = False
+    adapter: str = ""
+
+    def question(self, view: Embedding, place: int, prompt: Prompt) -> Question:
+        """The prompt at a place, or what stands for it in this view of the image."""
+        return Question(view, prompt, self.floors[place], self.counts[place], self.features, self.adapter)
+
+    def found(self, place: int, detection: Detection, size: tuple[int, int]) -> Found:
+        """What the prompt at a place found in a view of ``(width, height)``, as far as any concept wants it.
+
+        Prototypes may lift what is far under the threshold: there are many such candidates, of which few are lifted,
+        and only these become masks in pixels.
+        """
+        if all(wish.prototypes is None for wish in self.wishes[place]):
+            return found_in(detection, size)
+        worth = np.arange(len(detection.scores)) < self.counts[place]
+        for wish in self.wishes[place]:
+            worth |= wish.reached(detection.scores, detection.features)
+        return found_in(detection, size, worth)
 
 
 def make_plan(
@@ -94,7 +154,10 @@ def make_plan(
     """
     asking = _Asking()
     steps = tuple(_step(concept, size, options, wording, asking) for concept in concepts)
-    return Plan(tuple(asking.places), tuple(asking.floors), tuple(asking.counts), steps)
+    features = options.features or any(concept.prototypes is not None for concept in concepts)
+    wishes = tuple(map(tuple, asking.wishes))
+    floors = tuple(min(wish.floor for wish in some) for some in wishes)
+    return Plan(tuple(asking.places), floors, tuple(asking.counts), steps, wishes, features, options.adapter)
 
 
 def candidates(top_k: int) -> int:
@@ -107,21 +170,22 @@ def candidates(top_k: int) -> int:
 
 
 class _Asking:
-    """The different prompts so far, each with its place, floor and count."""
+    """The different prompts so far, each with its place, what is wanted of it, and the count."""
 
     def __init__(self) -> None:
         self.places: dict[Prompt, int] = {}
-        self.floors: list[float] = []
+        self.wishes: list[list[Wish]] = []
         self.counts: list[int] = []
 
-    def place(self, prompt: Prompt, rules: Rules) -> int:
+    def place(self, prompt: Prompt, rules: Rules, prototypes: Prototypes | None = None) -> int:
         """Where the prompt is asked for what the rules want, and it may be for others."""
-        floor, count = rules.threshold or 0.0, candidates(rules.top_k or 0)
+        wish, count = Wish(rules.threshold or 0.0, prototypes), candidates(rules.top_k or 0)
         place = self.places.setdefault(prompt, len(self.places))
-        if place == len(self.floors):
-            self.floors.append(floor)
+        if place == len(self.wishes):
+            self.wishes.append([])
             self.counts.append(count)
-        self.floors[place] = min(self.floors[place], floor)
+        if wish not in self.wishes[place]:
+            self.wishes[place].append(wish)
         self.counts[place] = max(self.counts[place], count)
         return place
 
@@ -140,7 +204,8 @@ def _step(concept: Concept, size: tuple[int, int], options: FindOptions, wording
     phrases: dict[int, str] = {}  # two phrases may be worded alike: the first is it
     for written, words in wanted:
         for asked in words.asked:
-            phrases.setdefault(asking.place(Prompt(asked.lower(), exhibits), rules), written)
+            place = asking.place(Prompt(asked.lower(), exhibits), rules, concept.prototypes)
+            phrases.setdefault(place, written)
     lookalikes = [Prompt(asked.lower()) for words in unwanted for asked in words.asked]
     lookalikes += [Prompt(EXEMPLARS_ONLY, (_exhibit(box, True, size),)) for box in refused]
     return Step(
@@ -151,6 +216,7 @@ def _step(concept: Concept, size: tuple[int, int], options: FindOptions, wording
         refused=refused,
         drawn=concept.drawn,
         notes=tuple(dict.fromkeys(n for words in (*(w for _, w in wanted), *unwanted) for n in words.notes)),
+        prototypes=concept.prototypes,
     )
 
 

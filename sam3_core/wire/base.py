@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Self, TypeVar
@@ -68,6 +69,19 @@ def part(name: str) -> Iterator[None]:
         yield
     except InvalidInput as error:
         raise type(error)(f"{name}: {error}") from None
+
+
+def packed(data: bytes) -> str:
+    """As base64."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def unpacked(text: str) -> bytes:
+    """Of base64, with padding and without spaces. Raises InvalidInput for anything else."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise InvalidInput("what should be base64 is not") from None
 
 
 class WireRle(Answered):

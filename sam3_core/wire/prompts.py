@@ -11,13 +11,17 @@ from pydantic import Field
 from sam3_core.caller import Caller, Lane
 from sam3_core.errors import InvalidInput, TooLarge
 from sam3_core.masks import Mask
+from sam3_core.prototypes import Prototypes
 from sam3_core.rules import Tiling
 from sam3_core.types import Box, Concept, Exemplar, FindOptions, OutlineOptions, Point, VisualPrompt
-from sam3_core.wire.base import Body, Corners, WireMask, WireRules, corners_of, part
+from sam3_core.wire.base import Body, Corners, WireMask, WireRules, corners_of, packed, part, unpacked
 
 _MASKS = 4
 """The crops of one request's masks may hold so many times the pixels of the largest image."""
 
+_WIDEST = 1 << 14
+_Rows = Annotated[str, Field(max_length=1 << 20)]
+"""Base64 of prototypes of one kind: of the real model's 512 numbers 768 of them."""
 
 _KEY = re.compile("[0-9a-f]{32}")
 
@@ -77,6 +81,31 @@ class WireDrawn(Body):
         return _mask(self.mask, max_megapixels) if self.mask is not None else Box(*self.box)  # type: ignore[misc]
 
 
+class WirePrototypes(Body):
+    """``sam3_core.Prototypes``; accepted, rejected: the bytes as base64."""
+
+    width: Annotated[int, Field(ge=1, le=_WIDEST)]
+    accepted: _Rows = ""
+    rejected: _Rows = ""
+    weight: float
+    bias: float = 0.0
+
+    @classmethod
+    def of(cls, prototypes: Prototypes) -> Self:
+        return cls(
+            width=prototypes.width,
+            accepted=packed(prototypes.accepted),
+            rejected=packed(prototypes.rejected),
+            weight=float(prototypes.weight),
+            bias=float(prototypes.bias),
+        )
+
+    def prototypes(self) -> Prototypes:
+        with part("prototypes"):
+            rows = unpacked(self.accepted), unpacked(self.rejected)
+            return Prototypes(self.width, *rows, self.weight, self.bias)
+
+
 class WireConcept(Body):
     """``sam3_core.Concept``."""
 
@@ -85,6 +114,7 @@ class WireConcept(Body):
     negatives: tuple[str, ...] = ()
     rules: WireRules = WireRules()
     drawn: tuple[WireDrawn, ...] = ()
+    prototypes: WirePrototypes | None = None
 
     @classmethod
     def of(cls, concept: Concept) -> Self:
@@ -94,6 +124,7 @@ class WireConcept(Body):
             negatives=concept.negatives,
             rules=WireRules.of(concept.rules),
             drawn=tuple(WireDrawn.of(one) for one in concept.drawn),
+            prototypes=WirePrototypes.of(concept.prototypes) if concept.prototypes is not None else None,
         )
 
     def concept(self, max_megapixels: float) -> Concept:
@@ -103,6 +134,7 @@ class WireConcept(Body):
             negatives=self.negatives,
             rules=self.rules.rules(),
             drawn=tuple(one.drawn(max_megapixels) for one in self.drawn),
+            prototypes=self.prototypes.prototypes() if self.prototypes is not None else None,
         )
 
 
@@ -115,6 +147,8 @@ class WireFindOptions(Body):
     contained_share: float = FindOptions().contained_share
     across_iou: float = FindOptions().across_iou
     negative_margin: float = FindOptions().negative_margin
+    adapter: str | None = None
+    features: bool | None = None
 
     @classmethod
     def of(cls, options: FindOptions) -> Self:
@@ -125,6 +159,8 @@ class WireFindOptions(Body):
             contained_share=options.contained_share,
             across_iou=options.across_iou,
             negative_margin=options.negative_margin,
+            adapter=options.adapter or None,  # what is not asked for is not sent: older servers do not know it
+            features=options.features or None,
         )
 
     def options(self) -> FindOptions:
@@ -135,6 +171,8 @@ class WireFindOptions(Body):
             contained_share=self.contained_share,
             across_iou=self.across_iou,
             negative_margin=self.negative_margin,
+            adapter=self.adapter or "",
+            features=bool(self.features),
         )
 
 

@@ -7,14 +7,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from sam3_core import errors
-from sam3_core.errors import Sam3Error
+from sam3_core.errors import InvalidInput, Sam3Error
 from sam3_core.images import EncodedImage
 from sam3_core.results import ConceptResult, Instance, Removal
 from sam3_core.types import CacheInfo, CacheTier, ModelInfo, ModelState
-from sam3_core.wire.base import Answered, Count, Size, WireMask, WireRules
+from sam3_core.wire.base import Answered, Count, Size, WireMask, WireRules, packed, unpacked
 from sam3_core.wire.load import WireLoad
 
 
@@ -30,21 +32,38 @@ class SeenImage(Answered):
 
 
 class WireInstance(Answered):
-    """``sam3_core.Instance``. box: xyxy of the mask in pixel edges, for readers who skip the mask."""
+    """``sam3_core.Instance``. box: xyxy of the mask in pixel edges, for readers who skip the mask.
+
+    feature: base64 of its numbers in float16, little-endian, which holds them exactly; not there where not asked for.
+    """
 
     score: float
     phrase: str
     box: tuple[int, int, int, int]
     mask: WireMask
+    feature: str | None = None
 
     @classmethod
     def of(cls, instance: Instance) -> Self:
         return cls(
-            score=float(instance.score), phrase=instance.phrase, box=instance.box, mask=WireMask.of(instance.mask)
+            score=float(instance.score),
+            phrase=instance.phrase,
+            box=instance.box,
+            mask=WireMask.of(instance.mask),
+            feature=None if instance.feature is None else packed(instance.feature.astype("<f2").tobytes()),
         )
 
     def instance(self) -> Instance:
-        return Instance(self.mask.mask(max_megapixels=math.inf), self.score, self.phrase)
+        """Raises InvalidInput for a mask or a feature that cannot be read."""
+        mask = self.mask.mask(max_megapixels=math.inf)
+        return Instance(mask, self.score, self.phrase, None if self.feature is None else _feature(self.feature))
+
+
+def _feature(text: str) -> NDArray[np.float32]:
+    numbers = unpacked(text)
+    if not numbers or len(numbers) % 2:
+        raise InvalidInput("a feature must be float16 numbers")
+    return np.frombuffer(numbers, dtype="<f2").astype(np.float32)
 
 
 class AppliedRules(WireRules, Answered):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 from flask import Flask
@@ -30,7 +31,8 @@ from sam3_core import (
     VisualPrompt,
 )
 from sam3_core.demo.scenes import Scene
-from sam3_core.errors import ModelUnavailable, NotReady, Unsupported
+from sam3_core.errors import ModelUnavailable, NotReady, UnknownAdapter, Unsupported
+from sam3_core.prototypes import Prototypes
 from sam3_core.rules import Area, Tiling
 from sam3_core.wire import base, load, prompts, results
 from sam3_core.wire.prompts import FindRequest, OutlineRequest, WireImage
@@ -45,6 +47,7 @@ MODELS: dict[str, type[base.Body]] = {
     "Rules": base.WireRules,
     "Exemplar": prompts.WireExemplar,
     "Drawn": prompts.WireDrawn,
+    "Prototypes": prompts.WirePrototypes,
     "Concept": prompts.WireConcept,
     "FindOptions": prompts.WireFindOptions,
     "FindRequest": prompts.FindRequest,
@@ -67,6 +70,7 @@ MODELS: dict[str, type[base.Body]] = {
     "Info": results.InfoAnswer,
     "Failure": results.Failure,
 }
+LOOKS = Prototypes.of(np.eye(2, 3, dtype=np.float32), np.ones((1, 3), np.float32), 4.0, -1.0)
 PLAIN = {"File", "Key", "Corners", "Size", "Pixel", "Count", "Share"}  # not objects
 ALWAYS_WRITTEN = {"Result", "Cache", "CacheTier", "Info"}  # the reader is more lenient than the writer
 
@@ -121,8 +125,8 @@ def test_routes_are_those_of_the_server(app: Flask) -> None:
 def test_requests_of_our_client_are_documented(scenes: list[Scene]) -> None:
     mask = Mask.from_full(scenes[0].objects[0].mask)
     rules = Rules(0.1, 0.2, Area(3), Area(0.5, relative=True), 4, 5, True)
-    concept = Concept(("a",), (Exemplar(Box(0, 0, 1, 1), False),), ("b",), rules, (mask, Box(1, 2, 3, 4)))
-    find = FindRequest.of([concept], FindOptions(rules=rules, tiles=Tiling.AUTO))
+    concept = Concept(("a",), (Exemplar(Box(0, 0, 1, 1), False),), ("b",), rules, (mask, Box(1, 2, 3, 4)), LOOKS)
+    find = FindRequest.of([concept], FindOptions(rules=rules, tiles=Tiling.AUTO, adapter="a-1", features=True))
     prompt = VisualPrompt((Point(1, 2, False),), Box(0, 0, 5, 5), mask)
     outline = OutlineRequest.of(prompt, OutlineOptions(3))
     for request, name in ((find, "FindRequest"), (outline, "OutlineRequest")):
@@ -162,8 +166,10 @@ def answers(oracle: SceneSegmenter, scenes: list[Scene]) -> Iterator[tuple[str, 
         yield path, guarded.post(path)
         yield path, send(small, path, data)
         yield path, send(client, path, b"no picture")
-        for error in (NotReady("loading"), ModelUnavailable("no token"), Unsupported("no clicks"), ValueError("x")):
-            if path != "/v1/outline" and isinstance(error, Unsupported):
+        unknown = UnknownAdapter("no such weights")
+        busy, broken = NotReady("loading"), ModelUnavailable("no token")
+        for error in (busy, broken, Unsupported("no clicks"), unknown, ValueError("x")):
+            if path != {Unsupported: "/v1/outline", UnknownAdapter: "/v1/find"}.get(type(error), path):
                 continue
             oracle.error = error
             yield path, send(client, path, data)

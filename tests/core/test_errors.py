@@ -14,6 +14,7 @@ STATUS = {
     "InvalidPrompt": 422,
     "BrokenImage": 422,
     "UnknownImage": 404,
+    "UnknownAdapter": 404,
     "TooLarge": 413,
     "Unauthorized": 401,
     "ImageUnavailable": 424,

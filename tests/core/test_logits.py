@@ -92,7 +92,7 @@ def test_cell_cover_is_the_whole_frames_area_average(mask: Mask, side: int) -> N
     width, height = mask.frame
     split = np.repeat(np.repeat(mask.full(), side, axis=0), side, axis=1)
     exact = split.reshape(side, height, side, width).mean(axis=(1, 3))
-    np.testing.assert_allclose(cell_cover(mask, side), exact, atol=5e-6)
+    np.testing.assert_allclose(cell_cover(mask, side), exact, atol=2e-5)
 
 
 @given(masks(most=300), st.integers(1, 64))

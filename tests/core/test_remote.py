@@ -42,7 +42,9 @@ from sam3_core.errors import (
     Dropped,
     InvalidPrompt,
     Unauthorized,
+    UnknownAdapter,
 )
+from sam3_core.prototypes import Prototypes
 from sam3_core.remote import RemoteSegmenter
 from sam3_core.rules import Area, Tiling
 
@@ -87,6 +89,8 @@ def same_instances(one: Any, other: Any) -> None:
         assert (a.score, a.phrase, a.box, a.mask.frame) == (b.score, b.phrase, b.box, b.mask.frame)
         assert np.array_equal(a.mask.bits, b.mask.bits)
         assert b.mask.bits.dtype == np.bool_
+        assert (a.feature is None) == (b.feature is None)
+        assert a.feature is None or (np.array_equal(a.feature, b.feature) and b.feature.dtype == np.float32)
 
 
 def same_results(one: list[ConceptResult], other: list[ConceptResult]) -> None:
@@ -148,12 +152,18 @@ def concepts_about(scene: Scene) -> dict[str, tuple[list[Concept], FindOptions]]
         "nothing": ([Concept(phrases=("zebra",)), Concept(phrases=("紅い 形 ☃",))], FindOptions()),
         "removed": ([Concept(phrases=every, rules=Rules(min_area=Area(0.9, relative=True)))], FindOptions()),
         "no concepts": ([], FindOptions()),
+        "features": ([Concept(phrases=("shape",))], FindOptions(features=True)),
+        "prototypes": ([Concept(phrases=("shape",), prototypes=NOISE)], FindOptions()),
     }
+
+
+_DRAWN = np.random.default_rng(7).normal(size=(5, 128)).astype(np.float32)
+NOISE = Prototypes.of(_DRAWN[:2], _DRAWN[2:], 8.0, 1.0)
 
 
 FIND_CASES = (
     "text", "synonyms", "exemplars", "text and exemplar", "negatives", "drawn", "rules", "tiles", "nothing",
-    "removed", "no concepts",
+    "removed", "no concepts", "features", "prototypes",
 )  # fmt: skip
 
 
@@ -240,6 +250,12 @@ BAD_CALLS: dict[str, Callable[[Segmenter, bytes], object]] = {
     "a box outside": lambda s, data: s.outline(data, VisualPrompt(box=OUTSIDE)),
     "a point outside": lambda s, data: s.outline(data, VisualPrompt(points=(Point(9e9, 5.0),))),
     "a mask of another image": lambda s, data: s.outline(data, VisualPrompt(mask=mask_of(np.ones((2, 2), bool)))),
+    "prototypes of another width": lambda s, data: s.find(
+        data, [Concept(("shape",), prototypes=Prototypes(3, b"", b"", 1.0))]
+    ),
+    "an adapter that is not there": lambda s, data: s.find(
+        data, [Concept(("shape",))], FindOptions(adapter="better-than-ever")
+    ),
     "an empty mask": lambda s, data: s.outline(data, VisualPrompt(mask=mask_of(np.zeros((0, 0), bool), (320, 240)))),
 }  # fmt: skip
 
@@ -248,7 +264,7 @@ BAD_CALLS: dict[str, Callable[[Segmenter, bytes], object]] = {
 def test_errors_are_the_same(segmenter: LocalSegmenter, far: RemoteSegmenter, picture: Scene, case: str) -> None:
     raised = []
     for one in (segmenter, far):
-        with pytest.raises((BrokenImage, InvalidPrompt)) as caught:
+        with pytest.raises((BrokenImage, InvalidPrompt, UnknownAdapter)) as caught:
             BAD_CALLS[case](one, picture.encode())
         raised.append((type(caught.value), str(caught.value)))
     assert raised[0] == raised[1]

@@ -87,7 +87,7 @@ def test_straight_edges_at_any_angle_stay_straight(seed: int) -> None:
     (polygon,) = polygons(Mask.from_full(canvas))
     assert polygon.vertices == len(corners)
     distances = np.hypot(*(polygon.outer[:, None] - corners).T)
-    assert distances.min(axis=0).max() < 6
+    assert distances.min(axis=0).max() < 8  # at sharp corners the drawn stairs end before the point
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.5, 0.9, 1.0])

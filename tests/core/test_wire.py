@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from mask_strategies import masks
 from pycocotools import mask as pycoco
 
@@ -31,6 +32,7 @@ from sam3_core import (
     errors,
 )
 from sam3_core.errors import InvalidInput, InvalidPrompt, NotReady, Sam3Error, TooLarge
+from sam3_core.prototypes import Prototypes
 from sam3_core.results import Removal
 from sam3_core.rules import Area, Tiling
 from sam3_core.types import CacheInfo, CacheTier
@@ -42,6 +44,7 @@ from sam3_core.wire.results import (
     InfoAnswer,
     OutlineAnswer,
     SeenImage,
+    WireInstance,
     WireResult,
     kind_of,
 )
@@ -73,6 +76,13 @@ rules = st.builds(
     top_k=st.none() | counts,
     overlap=st.none() | st.booleans(),
 )
+prototypes = st.builds(
+    Prototypes.of,
+    arrays(np.float32, st.tuples(st.integers(0, 3), st.just(4)), elements=st.floats(-1, 1, width=16)),
+    arrays(np.float32, st.tuples(st.integers(0, 3), st.just(4)), elements=st.floats(-1, 1, width=16)),
+    st.floats(0, 1000),
+    st.floats(-1000, 1000),
+)
 concepts = st.builds(
     Concept,
     phrases=st.lists(phrases, min_size=1, max_size=3).map(tuple),
@@ -80,6 +90,7 @@ concepts = st.builds(
     negatives=st.lists(phrases, max_size=2).map(tuple),
     rules=rules,
     drawn=st.lists(masks() | boxes(), max_size=3).map(tuple),
+    prototypes=st.none() | prototypes,
 )
 find_options = st.builds(
     FindOptions,
@@ -89,6 +100,8 @@ find_options = st.builds(
     contained_share=shares,
     across_iou=shares,
     negative_margin=shares,
+    adapter=st.just("") | st.from_regex("[0-9a-z-]{1,64}", fullmatch=True),
+    features=st.booleans(),
 )
 prompts = st.builds(
     VisualPrompt,
@@ -96,7 +109,8 @@ prompts = st.builds(
     box=st.none() | boxes(),
     mask=st.none() | masks(),
 )
-instances = st.builds(Instance, masks(), shares, texts)
+looks = arrays(np.float16, st.integers(1, 6), elements=st.floats(-1, 1, width=16)).map(lambda a: a.astype(np.float32))
+instances = st.builds(Instance, masks(), shares, texts, st.none() | looks)
 results = st.builds(
     ConceptResult,
     instances=st.lists(instances, max_size=3).map(tuple),
@@ -126,6 +140,8 @@ def plain(value: Any) -> Any:
     """Dataclasses as tuples of their types and fields, masks by their bits, so that == means the same."""
     if isinstance(value, Mask):
         return ("mask", value.x, value.y, value.frame, value.bits.shape, value.bits.tobytes())
+    if isinstance(value, np.ndarray):
+        return (value.dtype.str, value.shape, value.tobytes())
     if hasattr(value, "__dataclass_fields__"):
         return (type(value), *(plain(getattr(value, name)) for name in value.__dataclass_fields__))
     return [plain(one) for one in value] if isinstance(value, list | tuple) else (type(value), value)
@@ -246,6 +262,14 @@ def outline_body(**prompt: Any) -> bytes:
         (b'{"concepts": [], "options": {"duplicate_iou": "0.5"}}', "options.duplicate_iou"),
         (b'{"concepts": [{"exemplars": [{"box": [NaN, 0, 1, 1]}]}]}', "concepts[0].exemplars[0].box[0]"),
         (b'{"concepts": [{"exemplars": [{"box": [1e999, 0, 1, 1]}]}]}', "concepts[0].exemplars[0].box[0]"),
+        (b'{"concepts": [], "options": {"adapter": 5}}', "options.adapter"),
+        (b'{"concepts": [], "options": {"features": 1}}', "options.features"),
+        (find_body(prototypes={"width": 0, "weight": 1}), "concepts[0].prototypes.width"),
+        (find_body(prototypes={"width": 1}), "concepts[0].prototypes.weight"),
+        (
+            find_body(prototypes={"width": 1, "weight": 1, "accepted": "A" * (2**20 + 4)}),
+            "concepts[0].prototypes.accepted",
+        ),
         (find_body(phrases="bus"), "concepts[0].phrases"),
         (find_body(phrase=["bus"]), "concepts[0].phrase"),
         (find_body(phrases=[None]), "concepts[0].phrases[0]"),
@@ -288,6 +312,12 @@ def test_wrong_types_name_the_field(raw: bytes, named: str) -> None:
         ({"drawn": [{"mask": MASK | {"rle": {"size": [2, 3], "counts": ""}}}]}, InvalidInput, "cut off"),
         ({"drawn": [{"mask": MASK | {"rle": {"size": [2, 3], "counts": "0é"}}}]}, InvalidInput, "do not belong"),
         ({"drawn": [{"mask": MASK | {"rle": {"size": [5000, 5000], "counts": "0"}}}]}, TooLarge, "megapixels"),
+        ({"prototypes": {"width": 2, "weight": 1, "accepted": "AAA"}}, InvalidInput, "prototypes: .*base64"),
+        ({"prototypes": {"width": 2, "weight": 1, "accepted": "AAAA AAA"}}, InvalidInput, "prototypes: .*base64"),
+        ({"prototypes": {"width": 2, "weight": 1, "rejected": "AAAA"}}, InvalidPrompt, "rows of 2 float16"),
+        ({"prototypes": {"width": 1, "weight": 1, "rejected": "AHw="}}, InvalidPrompt, "finite"),
+        ({"prototypes": {"width": 1, "weight": -1}}, InvalidPrompt, "the weight of prototypes"),
+        ({"prototypes": {"width": 1, "weight": 1, "bias": 1001}}, InvalidPrompt, "the weight of prototypes"),
     ],
     ids=str,
 )
@@ -320,6 +350,26 @@ def test_many_small_runs_cannot_ask_for_much_memory() -> None:
     with pytest.raises(TooLarge, match="together"):
         read(FindRequest, raw).parsed(max_megapixels=1)
     assert read(FindRequest, raw).parsed(max_megapixels=2)
+
+
+@pytest.mark.parametrize("name", ["../a", "a/b", "A", "a.b", "a" * 65, " ", "a\n", "\u0661", "a\0"])
+def test_a_name_of_an_adapter_is_never_a_path(name: str) -> None:
+    body = json.dumps({"concepts": [], "options": {"adapter": name}}).encode()
+    with pytest.raises(InvalidPrompt, match="options: an adapter's name"):
+        read(FindRequest, body).parsed(max_megapixels=4)
+
+
+def test_what_is_not_asked_for_is_not_sent() -> None:
+    """A server that does not know these fields yet would refuse them."""
+    assert not {"adapter", "features"} & set(strict(FindRequest.of([], FindOptions()).text())["options"])
+
+
+@pytest.mark.parametrize("feature", ["", "AA==", "AAAA", "?", "AAAAAA= ="])
+def test_a_feature_that_is_none_is_refused(feature: str) -> None:
+    wire = json.loads(WireInstance.of(Instance(Mask(np.ones((2, 3), bool), 1, 1, (9, 9)), 0.5)).text())
+    assert "feature" not in wire
+    with pytest.raises(InvalidInput):
+        WireInstance.model_validate_json(json.dumps(wire | {"feature": feature})).instance()
 
 
 def test_an_answer_may_have_more_than_is_known_here() -> None:

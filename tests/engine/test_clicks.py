@@ -138,12 +138,12 @@ def test_one_vision_backbone_serves_both_heads(sam3: Sam3, parts: Parts) -> None
     """All storage that the heads' modules hold, each counted once, is the checkpoint: nothing is there twice."""
     assert parts.video is not None
     assert sam3.clicks is not None
-    assert sam3.clicks._video.detector_model is parts.detector is sam3._concepts._detector
+    assert sam3.clicks._video.detector_model is parts.detector is sam3._heads.get("")._detector
     stored = {tensor.data_ptr() for tensor in parts.video.parameters()}
     assert {tensor.data_ptr() for tensor in parts.detector.vision_encoder.backbone.parameters()} < stored
     backbones = [m for m in parts.video.modules() if type(m).__name__ == "Sam3ViTModel"]
     assert len(backbones) == 1
-    held = {id(p) for head in (sam3.clicks._video, sam3._concepts._detector) for p in head.parameters()}
+    held = {id(p) for head in (sam3.clicks._video, sam3._heads.get("")._detector) for p in head.parameters()}
     assert held == {id(p) for p in parts.video.parameters()}
 
 

@@ -3,9 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sam3_core.engine.concepts import Detection
+from sam3_core.engine.embeddings import Embedding
+from sam3_core.engine.found import rescored
 from sam3_core.engine.plan import EXEMPLARS_ONLY, Exhibit, Prompt, candidates, make_plan
 from sam3_core.errors import InvalidPrompt
 from sam3_core.masks import Mask
+from sam3_core.prototypes import Prototypes
 from sam3_core.rules import DEFAULT_RULES, Area, Rules
 from sam3_core.types import Box, Concept, Exemplar, FindOptions
 from sam3_core.wording import Worded
@@ -108,3 +112,32 @@ def test_a_box_is_clipped_to_the_image_and_one_outside_refused() -> None:
     assert plan.prompts[0].exhibits == (Exhibit(0.25, 0.75, 0.5, 0.5, True),)
     with pytest.raises(InvalidPrompt, match="outside the image of 200x100"):
         make_plan([Concept(exemplars=(Exemplar(Box(200, 0, 300, 50)),))], SIZE, FindOptions())
+
+
+def test_prototypes_lower_the_floor_of_their_own_prompts_alone() -> None:
+    judge = Prototypes.of(np.eye(1, 4, dtype=np.float32), np.zeros((0, 4), np.float32), 2.0)
+    judged = Concept(("a", "b"), negatives=("c",), prototypes=judge)
+    plan = make_plan([judged, Concept(("b", "d"))], SIZE, FindOptions(rules=Rules(threshold=0.5), adapter="x"))
+    assert [prompt.text for prompt in plan.prompts] == ["a", "b", "c", "d"]
+    assert plan.floors == pytest.approx((0.119, 0.119, 0.5, 0.5), abs=1e-3)
+    assert (plan.features, plan.adapter) == (True, "x")
+    view = Embedding((), SIZE)
+    asked = plan.question(view, 1, plan.prompts[1])
+    assert (asked.features, asked.adapter, asked.floor) == (True, "x", plan.floors[1])
+    assert not make_plan([Concept(("a",))], SIZE, FindOptions()).features
+
+
+def test_of_what_prototypes_could_lift_only_what_they_do_becomes_a_mask() -> None:
+    ours, theirs = np.eye(2, dtype=np.float32)
+    judge = Prototypes.of(ours[None], theirs[None], 4.0)
+    plan = make_plan([Concept(("a",), prototypes=judge)], SIZE, FindOptions(rules=Rules(threshold=0.5)))
+    scores = np.array([0.9, 0.6, 0.3, 0.2, 0.1, 0.05], np.float32)
+    looks = np.array([ours, theirs, theirs, ours, ours, theirs])
+    logits = np.ones((6, 4, 4), np.float32)
+    found = plan.found(0, Detection(1.0, scores, logits, np.array([0.01], np.float32), looks), SIZE)
+    # 0.6 sinks, to 0.03, and is told as it was sure before; 0.3 falls to 0.008, nearer ones there are; 0.1 is lifted
+    assert [round(one.score, 2) for one in found.instances] == [0.9, 0.6, 0.2, 0.1]
+    assert len(found.instances) + len(found.rejected) == 7
+    judged = rescored(found, judge)
+    assert [round(one.score, 2) for one in judged.instances] == [1.0, 0.93, 0.86, 0.03]
+    assert judged.rejected[0] == pytest.approx(0.01, abs=1e-4)
