@@ -43,7 +43,7 @@ clean:  ## remove the environments and every cache
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(call create_venv,$(VENV))
 	@echo "==> installing sam3-prelabel with torch: some minutes and about 6 GB the first time"
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[local,label-studio,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[local,label-studio,train,dev]'
 	@touch $@
 
 $(LS_VENV)/.ready: constraints-label-studio.txt

@@ -25,12 +25,12 @@ from torch import Tensor
 from transformers import CLIPTokenizer, Sam3VideoModel
 
 from sam3_core.demo.scenes import COLORS, SHAPES
+from sam3_core.engine.losses import assign, mask_loss
 from tools.demo.batches import EXEMPLARS, TEXTS, Batch, exemplars, make_batch, noise
 from tools.demo.clicks import click_losses
 from tools.demo.data import MAX_OBJECTS, SceneSet, load_or_render
 from tools.demo.detection import ObjectHead, dense_loss, detection_losses
 from tools.demo.forward import Decoded, Prompted, Seen, ask, decode, draw, see
-from tools.demo.losses import assign, mask_loss
 from tools.demo.model import (
     IMAGE_SIZE,
     MASK_SIZE,

@@ -14,12 +14,12 @@ import torch
 from transformers import CLIPTokenizer, Sam3VideoModel
 
 from sam3_core.demo.scenes import known_words, phrase_matches
+from sam3_core.engine.losses import assign, generalised_iou, mask_iou, mask_loss, xyxy
 from tools.demo.batches import Batch, exemplars, make_batch, noise
 from tools.demo.clicks import click_losses, corner_boxes, corrections
 from tools.demo.data import SceneSet, augment, load_or_render
 from tools.demo.detection import ObjectHead, dense_loss, detection_losses
 from tools.demo.forward import ask, decode, draw, see
-from tools.demo.losses import assign, generalised_iou, mask_iou, mask_loss, xyxy
 from tools.demo.model import IMAGE_SIZE, MASK_SIZE, QUERIES, build_config, build_model, build_tokenizer
 from tools.demo.questions import exemplar_question, text_question
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from transformers import Sam3VideoModel
 
+from sam3_core.engine.losses import mask_iou, mask_loss
 from tools.demo.batches import Batch
 from tools.demo.forward import Seen, click
-from tools.demo.losses import mask_iou, mask_loss
 from tools.demo.model import IMAGE_SIZE, MASK_SIZE
 
 

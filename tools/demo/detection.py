@@ -7,10 +7,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sam3_core.demo.scenes import COLORS, SHAPES
+from sam3_core.engine.losses import box_loss, layer_weight, query_losses
 from tools.demo.batches import Batch
 from tools.demo.data import MAX_OBJECTS
 from tools.demo.forward import Decoded
-from tools.demo.losses import assign, box_loss
 from tools.demo.model import QUERIES
 from tools.demo.questions import Question
 
@@ -71,34 +71,15 @@ def kind_indices(batch: Batch) -> tuple[Tensor, Tensor]:
 def detection_losses(
     decoded: Decoded, questions: list[Question], answers: Tensor, real: Tensor, boxes: Tensor
 ) -> dict[str, Tensor]:
-    """answers, real ``(R, O)`` bool; boxes ``(R, O, 4)``. Every layer has its own matching, early ones half say."""
-    layers = decoded.logits.shape[0]
-    present = answers.any(1)
-    counts = [len(q.answer) for q in questions]
+    """answers, real ``(R, O)`` bool; boxes ``(R, O, 4)``. The learned queries' losses, and the noised copies'."""
     order = torch.argsort((~answers).to(torch.uint8), dim=1, stable=True)
     targets = boxes.gather(1, order[..., None].expand(-1, -1, 4))
-    zero = decoded.logits.sum() * 0
-    sums = dict.fromkeys(("class", "box", "presence", "noised"), zero)
-    # Absent concepts are presence's business; scores hear of them at a fraction, or they would grow timid.
-    share = torch.where(present, 1.0, 0.3)
-    norm = max(sum(counts), 1)
-    for layer in range(layers):
-        weight = 1.0 if layer == layers - 1 else 0.5
-        own, copies = decoded.logits[layer][:, :QUERIES], decoded.logits[layer][:, QUERIES:]
-        places = decoded.boxes[layer]
-        pairs = assign(own.detach(), places[:, :QUERIES].detach(), targets, counts)
-        row = torch.tensor([r for r, (q, _) in enumerate(pairs) for _ in q], dtype=torch.long)
-        query = torch.tensor([q for own_q, _ in pairs for q in own_q], dtype=torch.long)
-        wanted = torch.tensor([t for _, chosen in pairs for t in chosen], dtype=torch.long)
-        truth = torch.zeros_like(own)
-        truth[row, query] = 1
-        missed = F.binary_cross_entropy_with_logits(own, truth, reduction="none")
-        sure = (own.sigmoid() - truth).abs().detach()
-        sums["class"] = sums["class"] + weight * 2 * (missed * sure * share[:, None] * (1 + truth)).sum() / norm
-        sums["box"] = sums["box"] + weight * box_loss(places[row, query], targets[row, wanted]).sum() / norm
-        named = F.binary_cross_entropy_with_logits(copies, answers.to(copies.dtype), reduction="none")
-        moved = box_loss(places[:, QUERIES:][real], boxes[real]).mean()
-        sums["noised"] = sums["noised"] + weight * (named[real].mean() * 2 + 0.5 * moved)
-        asked = F.binary_cross_entropy_with_logits(decoded.presence[layer], present.to(own.dtype))
-        sums["presence"] = sums["presence"] + weight * asked
-    return sums
+    own, copies = decoded.logits[..., :QUERIES], decoded.logits[..., QUERIES:]
+    counts = [len(q.answer) for q in questions]
+    losses, _ = query_losses(own, decoded.boxes[:, :, :QUERIES], decoded.presence, targets, counts)
+    noised = decoded.logits.sum() * 0
+    for layer in range(len(copies)):
+        named = F.binary_cross_entropy_with_logits(copies[layer], answers.to(copies.dtype), reduction="none")
+        moved = box_loss(decoded.boxes[layer][:, QUERIES:][real], boxes[real]).mean()
+        noised = noised + layer_weight(layer, len(copies)) * (named[real].mean() * 2 + 0.5 * moved)
+    return losses | {"noised": noised}

@@ -1,11 +1,17 @@
-"""Set losses for both heads: who answers for which object, and how wrong the answer is."""
+"""Set losses of both heads: who answers for which object, and how wrong the answer is. For fine-tuning, and for the
+trainer of the demo checkpoint."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+_ABSENT = 0.3  # see query_losses
 
 
 def xyxy(boxes: Tensor) -> Tensor:
@@ -25,7 +31,9 @@ def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def assign(logits: Tensor, boxes: Tensor, targets: Tensor, counts: list[int]) -> list[tuple[list[int], list[int]]]:
+def assign(
+    logits: Tensor, boxes: Tensor, targets: Tensor, counts: Sequence[int]
+) -> list[tuple[list[int], list[int]]]:
     """Hungarian matching per row: query indices and the target indices they answer for.
 
     logits ``(R, Q)``, boxes ``(R, Q, 4)`` cxcywh, targets ``(R, T, 4)`` cxcywh of which the first counts[r] are real.
@@ -39,6 +47,58 @@ def assign(logits: Tensor, boxes: Tensor, targets: Tensor, counts: list[int]) ->
         queries, chosen = linear_sum_assignment(table[row, :, :count])
         pairs.append((queries.tolist(), chosen.tolist()))
     return pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Which query answers for which target: ``(K,)`` int64 each. row: of the batch. target: among the row's own."""
+
+    row: Tensor
+    query: Tensor
+    target: Tensor
+
+
+def match(logits: Tensor, boxes: Tensor, targets: Tensor, counts: Sequence[int]) -> Matches:
+    """``assign`` as indices, on the device of the logits."""
+    pairs = assign(logits.detach(), boxes.detach(), targets, counts)
+    flat = [(row, q, t) for row, (own, chosen) in enumerate(pairs) for q, t in zip(own, chosen, strict=True)]
+    columns = torch.tensor(flat, dtype=torch.long, device=logits.device).reshape(-1, 3).unbind(1)
+    return Matches(*columns)
+
+
+def layer_weight(layer: int, layers: int) -> float:
+    """How much a layer of the decoder counts: early ones half."""
+    return 1.0 if layer == layers - 1 else 0.5
+
+
+def query_losses(
+    logits: Tensor, boxes: Tensor, presence: Tensor, targets: Tensor, counts: Sequence[int]
+) -> tuple[dict[str, Tensor], Matches]:
+    """Class, box and presence of L decoder layers; every layer has its own matching, early ones half say.
+
+    logits ``(L, R, Q)``; boxes ``(L, R, Q, 4)`` cxcywh; presence ``(L, R)`` logits; targets ``(R, T, 4)`` cxcywh of
+    which the first counts[r] are real. Returns three scalars, and the last layer's matches.
+    """
+    wanted = torch.tensor([count > 0 for count in counts], device=logits.device)
+    # Absent concepts are presence's business; scores hear of them at a fraction, or they would grow timid.
+    share = torch.where(wanted, 1.0, _ABSENT)
+    norm = max(sum(counts), 1)
+    sums = dict.fromkeys(("class", "box", "presence"), logits.sum() * 0)
+    for layer in range(len(logits)):
+        weight = layer_weight(layer, len(logits))
+        own, places = logits[layer], boxes[layer]
+        pairs = match(own, places, targets, counts)
+        truth = torch.zeros_like(own)
+        truth[pairs.row, pairs.query] = 1
+        missed = F.binary_cross_entropy_with_logits(own, truth, reduction="none")
+        sure = (own.sigmoid() - truth).abs().detach()
+        named = (missed * sure * share[:, None] * (1 + truth)).sum() / norm
+        placed = box_loss(places[pairs.row, pairs.query], targets[pairs.row, pairs.target]).sum() / norm
+        asked = F.binary_cross_entropy_with_logits(presence[layer], wanted.to(presence.dtype))
+        sums["class"] = sums["class"] + weight * 2 * named
+        sums["box"] = sums["box"] + weight * placed
+        sums["presence"] = sums["presence"] + weight * asked
+    return sums, pairs
 
 
 def box_loss(predicted: Tensor, target: Tensor) -> Tensor:
