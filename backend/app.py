@@ -27,12 +27,12 @@ from sam3_core.wire.results import kind_of
 
 log = logging.getLogger(__name__)
 
-# Events of Label Studio 1.23 that carry annotations, its START_TRAINING, and ANNOTATION_DELETED, which only
+# Events of Label Studio 1.23 that something is learned from, its START_TRAINING, and ANNOTATION_DELETED, which only
 # label-studio-ml knows. Others are answered and ignored.
 _TRAIN_EVENTS = frozenset(
     {
         "ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED",
-        "ANNOTATION_DELETED", "ANNOTATIONS_DELETED", "START_TRAINING",
+        "ANNOTATION_DELETED", "ANNOTATIONS_DELETED", "TASKS_DELETED", "START_TRAINING", "PROJECT_UPDATED",
     }
 )  # fmt: skip
 
@@ -97,16 +97,17 @@ def _add_routes(app: Flask, runtime: Runtime) -> None:
 
     @app.post("/webhook")
     def webhook() -> Response:
-        body = _body(WebhookBody)
+        raw = _raw()
+        body = _decoded(WebhookBody, raw)
         if body.action not in _TRAIN_EVENTS:
             return _json({"status": "ignored"})
         current().project = project = str(body.project.get("id", ""))
-        result = Sam3Backend(project, None, runtime).fit(body.action, body.event())
+        result = Sam3Backend(project, None, runtime).note(body.action, body, raw)
         return _json({"status": "ok", "result": result}, 201)
 
     @app.get("/versions")
     def versions() -> Response:
-        return _json({"versions": [runtime.informant.version()]})
+        return _json({"versions": runtime.teacher.names()})
 
     @app.get("/metrics")
     def show_metrics() -> Response:
@@ -167,11 +168,19 @@ def _add_tracing(app: Flask, runtime: Runtime) -> None:
 
 
 def _body(kind: type[T]) -> T:
+    return _decoded(kind, _raw())
+
+
+def _raw() -> bytes:
     with stage("parse"):
         try:
-            raw = request.get_data(cache=False)
+            return request.get_data(cache=False)
         except RequestEntityTooLarge:
             raise TooLarge("the body is larger than SAM3_MAX_REQUEST_MB allows") from None
+
+
+def _decoded(kind: type[T], raw: bytes) -> T:
+    with stage("parse"):
         return decode(kind, raw)
 
 

@@ -67,9 +67,19 @@ class Background:
     """Does tasks for requests, and goes on without them. One per process. Callable from any thread.
 
     in_flight: tasks of batches at a time. push_seconds: how long predictions that are not taken are tried again.
+    remember: hears of every prediction with its project and task, before anybody gets it.
     """
 
-    def __init__(self, search: TaskSearch, api: LabelStudioApi, *, in_flight: int, push_seconds: float) -> None:
+    def __init__(
+        self,
+        search: TaskSearch,
+        api: LabelStudioApi,
+        *,
+        in_flight: int,
+        push_seconds: float,
+        remember: Callable[[str, Task, Prediction], None] = lambda *_: None,
+    ) -> None:
+        self._remember = remember
         self._search = search
         self._api = api
         self._push_seconds = push_seconds
@@ -96,7 +106,7 @@ class Background:
         with self._changed:
             if self._stop_at is not None:
                 raise Busy("the server is stopping")
-            pieces = self._jobs.enter(tasks, self._search.version(), job)
+            pieces = self._jobs.enter(tasks, plan.version or self._search.version(), job)
             self._wake()
             self._wait(pieces, caller)
             wanted = caller.wanted()
@@ -175,6 +185,8 @@ class Background:
         try:
             with collected() as piece.seconds:
                 prediction = self._search.predict(piece.task, job.plan, job.site, caller, opened=piece.opened)
+            if prediction is not None:
+                self._remember(job.project, piece.task, prediction)
         except NOT_THE_TASK as error:
             self._put_off(piece, error)
             return

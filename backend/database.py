@@ -35,8 +35,8 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE courses (project TEXT PRIMARY KEY, fresh INTEGER NOT NULL DEFAULT 0,"
         " untuned INTEGER NOT NULL DEFAULT 0, train INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0,"
         " owner TEXT NOT NULL DEFAULT '', beat REAL NOT NULL DEFAULT 0, since REAL NOT NULL DEFAULT 0,"
-        " step TEXT NOT NULL DEFAULT '', done REAL NOT NULL DEFAULT 0, sentence TEXT NOT NULL DEFAULT '')"
-        " WITHOUT ROWID",
+        " step TEXT NOT NULL DEFAULT '', done REAL NOT NULL DEFAULT 0, sentence TEXT NOT NULL DEFAULT '',"
+        " evidence TEXT NOT NULL DEFAULT '') WITHOUT ROWID",
     ),
     (
         # Events of Label Studio that wait to be applied. body: JSON, deflated. Numbers are never used again.

@@ -22,6 +22,7 @@ from sam3_core import Concept
 from sam3_core.choices import OPEN, Choices
 from sam3_core.errors import InvalidPrompt
 from sam3_core.finish import OPEN_FINISH, Finish
+from sam3_core.learning.lessons import Calibration
 from sam3_core.rules import Tiling
 from sam3_core.wording import readable
 
@@ -56,6 +57,7 @@ class Label:
     shown: what the annotator reads, where it is not ``value``. predicted: other words that mean this label.
     remember: what annotators type for it is looked for in later batches.
     choices: of its own attributes; ``finish`` and the concept's rules are what comes of all layers.
+    calibration: what its instances' scores are shown as, where it was learned.
     """
 
     value: str
@@ -65,6 +67,7 @@ class Label:
     predicted: tuple[str, ...] = ()
     remember: bool = False
     choices: Choices = OPEN
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +147,14 @@ class Plan:
     """What a labeling config asks for. ``problem`` says why there is nothing to predict; empty otherwise.
 
     remarks: what in it is not as its author meant it, and was ignored.
+    version: what its predictions are stamped with. adapter: fine-tuned weights to search with; empty without.
     """
 
     sources: tuple[ImageSource, ...]
     problem: str = ""
     remarks: tuple[str, ...] = ()
+    version: str = ""
+    adapter: str = ""
 
     @property
     def interactive(self) -> bool:

@@ -15,14 +15,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from backend.addresses import Hosts
 from backend.admission import Admission
-from backend.bodies import Context, Task, convert
+from backend.bodies import Context, Task, WebhookBody, convert
 from backend.callers import lane_of
+from backend.database import Database
 from backend.extra_params import read_extra
 from backend.images import ImageReader, Site
 from backend.interactive import Interactive
 from backend.labeling import Plan, resolve_plan
+from backend.learning.teacher import Teacher
 from backend.metrics import Metrics
 from backend.phrases import Phrases
 from backend.pictures import Pictures
@@ -80,20 +84,31 @@ class Runtime:
         self.admission = Admission(clicks=settings.max_clicks, bulk=settings.max_bulk)
         self.started = time.time()
         self.events: deque[Event] = deque(maxlen=_MAX_EVENTS)
-        self.phrases = Phrases(settings.store)
+        database = Database(settings.store)
+        self.phrases = Phrases(database)
         self._images = ImageReader(settings)
         self.pictures = pictures = Pictures(self._images, megabytes=settings.image_cache_mb)
         self.metrics = metrics = Metrics(self.informant.info, pictures.info, self.admission.info, self.jobs)
         search = TaskSearch(
             segmenter, pictures, metrics, version=self.informant.version, max_megapixels=settings.max_megapixels
         )
+        self._projects: dict[str, Project] = {}
+        self._lock = threading.Lock()
+        self.teacher = teacher = Teacher(
+            database,
+            segmenter,
+            pictures,
+            self.phrases,
+            settings,
+            site=self.site,
+            choices=self.choices,
+            informant=self.informant,
+        )
         stores = LabelStudioApi(Hosts.parse(settings.allowed_hosts), seconds=settings.fetch_seconds)
-        self.prelabeler = Prelabeler(search, stores, settings)
+        self.prelabeler = Prelabeler(search, stores, settings, remember=teacher.remember)
         self.interactive = Interactive(
             segmenter, pictures, metrics, version=self.informant.version, max_megapixels=settings.max_megapixels
         )
-        self._projects: dict[str, Project] = {}
-        self._lock = threading.Lock()
 
     def introduce(
         self, project: str, hostname: str | None, access_token: str | None, config: str = "", *, sender: str | None
@@ -119,9 +134,20 @@ class Runtime:
         with self._lock:
             return dict(reversed(self._projects.items()))
 
+    def version(self, project: str) -> str:
+        """What a project is served: the weights as they came, or what was learned for it."""
+        return self.teacher.version(project)
+
     def jobs(self) -> Sequence[JobInfo]:
         """The batches at work, and the last ones that went on without their request."""
         return self.prelabeler.jobs()
+
+    def stop(self, seconds: float) -> None:
+        """The server ends: what is ready is stored, what is learned just now is given up. Takes so long at most."""
+        end = time.monotonic() + seconds
+        self.teacher.end()
+        self.prelabeler.stop(seconds)
+        self.teacher.wait(max(0.0, end - time.monotonic()))
 
     def _known(self, project: str) -> Project:
         with self._lock:
@@ -169,11 +195,11 @@ class Sam3Backend(_Base):  # type: ignore[misc]
 
     def setup(self) -> None:
         """Called by the constructor, for every request: only takes note of the model version, touches no weights."""
-        self._version = self._runtime.informant.version()
+        self._version = self._runtime.version(self.project_id)
 
     @property
     def model_version(self) -> str:
-        """Names the weights; the same string in /setup, /versions and every prediction."""
+        """Names the weights and what was learned for the project; the same in /setup, /versions and predictions."""
         return self._version
 
     def get(self, key: str) -> str | None:
@@ -211,7 +237,7 @@ class Sam3Backend(_Base):  # type: ignore[misc]
         drawn = convert(Context, context) if context else None
         if caller is None:
             caller = Caller.within(self._runtime.settings.request_seconds, lane_of(parsed, drawn))
-        plan = self._plan(kwargs)
+        plan, learned = self._plans(kwargs)
         site = self._runtime.site(self.project_id)
         prelabeler = self._runtime.prelabeler
         self._runtime.metrics.tasks.inc(len(parsed))
@@ -221,8 +247,7 @@ class Sam3Backend(_Base):  # type: ignore[misc]
             nothing.fail(plan.problem)
             return [prelabeler.prediction([], nothing) for _ in parsed]
         if drawn is None or drawn.missing:
-            plan = self._runtime.phrases.apply(self.project_id, plan)
-            return prelabeler.predict_tasks(parsed, plan, site, caller=caller, project=self.project_id)
+            return prelabeler.predict_tasks(parsed, learned, site, caller=caller, project=self.project_id)
         if drawn.event == "prewarm":
             for task in parsed:
                 prelabeler.warm(task, plan, site, caller=caller)
@@ -230,25 +255,38 @@ class Sam3Backend(_Base):  # type: ignore[misc]
         answer, prompts = self._runtime.interactive.answer, drawn.result or []
         return [answer(task, prompts, plan, site, self.project_id, caller) for task in parsed]
 
-    def _plan(self, params: Mapping[str, object]) -> Plan:
-        """What to do. Raises InvalidInput for choices of the request that make no sense."""
+    def _plans(self, params: Mapping[str, object]) -> tuple[Plan, Plan]:
+        """What the labeling config asks for, and the same under what was typed and learned for the project.
+
+        Raises InvalidInput for choices of the request that make no sense.
+        """
         request, wrong = read_choices(params)
         if wrong:
             raise InvalidInput(f"params: {wrong[0]}")
         if not self._label_config:
-            return Plan((), "there is no labeling config")
-        return resolve_plan(self._label_config, request, self._runtime.choices(self.project_id))
+            nothing = Plan((), "there is no labeling config")
+            return nothing, nothing
+        plan = resolve_plan(self._label_config, request, self._runtime.choices(self.project_id))
+        typed = self._runtime.phrases.apply(self.project_id, plan)
+        return plan, self._runtime.teacher.under_lessons(self.project_id, typed, request)
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Take note of an annotation event, remember what was typed for labels that ask for it, answer at once."""
-        annotations = data.get("annotation", data.get("annotations"))
-        if not isinstance(annotations, list):
-            annotations = [] if annotations is None else [annotations]
-        project = data.get("project") or {}
-        number, config = str(project.get("id", self.project_id)), project.get("label_config", self._label_config)
+        """Take note of an event, to learn from it behind; remember what was typed for labels that ask for it.
+
+        data: the webhook's body. Answers at once. Raises InvalidInput for what is no such body.
+        """
+        told = {**data, "action": event}
+        return self.note(event, convert(WebhookBody, told), msgspec.json.encode(told))
+
+    def note(self, event: str, body: WebhookBody, raw: bytes) -> dict[str, Any]:
+        """``fit`` for a body that was read already. raw: its JSON as it came."""
+        number, config = str(body.project.get("id", self.project_id)), body.project.get("label_config")
+        annotations = body.event().get("annotation") or []
         for annotation in annotations:
-            if isinstance(annotation, Mapping) and not annotation.get("was_cancelled"):
-                self._runtime.phrases.learn(number, str(config), annotation.get("result") or [])
-        self._runtime.events.append(Event(event, number, len(annotations)))
-        log.info("project %s: %s, %d annotations", number, event, len(annotations))
-        return {"event": event, "annotations": len(annotations)}
+            if not annotation.get("was_cancelled"):
+                self._runtime.phrases.learn(number, str(config or self._label_config), annotation["result"])
+        self._runtime.teacher.note(event, raw)
+        count = len(annotations) or len(body.annotations or ())
+        self._runtime.events.append(Event(event, number, count))
+        log.info("project %s: %s, %d annotations", number, event, count)
+        return {"event": event, "annotations": count}

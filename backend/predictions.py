@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from backend.regions import Region, mean_score
 
 log = logging.getLogger(__name__)
+
+_telling = threading.Lock()
 
 Prediction = dict[str, Any]
 
@@ -53,9 +56,14 @@ def prediction(regions: Sequence[Region], version: str, nothing: Nothing) -> Pre
     return answer | ({"meta": nothing.meta} if nothing.meta else {})
 
 
-@lru_cache(maxsize=_NOTES)
 def tell_once(note: str) -> None:
     """A warning that many tasks would repeat."""
+    with _telling:  # a cache alone lets several threads through at the first time
+        _tell(note)
+
+
+@lru_cache(maxsize=_NOTES)
+def _tell(note: str) -> None:
     log.warning("%s", note)
 
 

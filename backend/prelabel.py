@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from backend.background import Background
@@ -25,11 +25,23 @@ log = logging.getLogger(__name__)
 class Prelabeler:
     """Predicts tasks. One per process: it owns the threads that do so. Callable from any thread."""
 
-    def __init__(self, search: TaskSearch, api: LabelStudioApi, settings: BackendSettings) -> None:
+    def __init__(
+        self,
+        search: TaskSearch,
+        api: LabelStudioApi,
+        settings: BackendSettings,
+        *,
+        remember: Callable[[str, Task, Prediction], None] = lambda *_: None,
+    ) -> None:
+        """remember: hears of every prediction with its project and task, in the thread that made it."""
         self._search = search
         self._request_seconds = settings.request_seconds
         self._background = Background(
-            search, api, in_flight=settings.tasks_in_flight, push_seconds=settings.push_seconds
+            search,
+            api,
+            in_flight=settings.tasks_in_flight,
+            push_seconds=settings.push_seconds,
+            remember=remember,
         )
 
     def predict_tasks(

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backend.bodies import Task
 from backend.images import Site
-from backend.labeling import ImageSource, Plan
+from backend.labeling import ImageSource, Label, Plan
 from backend.memory import ShortMemory
 from backend.metrics import Metrics
 from backend.pictures import Pictures
@@ -18,7 +18,7 @@ from backend.predictions import Nothing, Prediction, prediction, tell_once
 from backend.prompts import Place, Target
 from backend.regions import Picture, Region, RegionWriter, remarks_on
 from backend.stored import StoredRegions, people_drew
-from sam3_core import Caller, Concept, ConceptResult, EncodedImage, FindOptions, Segmenter
+from sam3_core import Caller, Concept, ConceptResult, EncodedImage, FindOptions, Instance, Segmenter
 from sam3_core.errors import (
     Busy,
     Dropped,
@@ -52,7 +52,7 @@ class Page:
 class TaskSearch:
     """Predicts single tasks. One per process. Callable from any thread.
 
-    version: names the model in every prediction; the same as in /setup and /versions.
+    version: names the model in predictions whose plan does not; the same as in /setup and /versions.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class TaskSearch:
                         raise picture
                     if opened and plan.interactive:
                         self._warm(task, picture, caller)
-                    found += self._find_all(page, picture, writer, nothing, caller)
+                    found += self._find_all(page, picture, plan, writer, nothing, caller)
                 except NOT_THE_TASK:
                     raise
                 except Sam3Error as error:
@@ -105,7 +105,7 @@ class TaskSearch:
                     left_open = True
         if reasons := str(nothing):
             log.info("task %s: %s", task.id, reasons)
-        return None if left_open else prediction(found, self.version(), nothing)
+        return None if left_open else prediction(found, self._stamp(plan), nothing)
 
     def warm(self, task: Task, plan: Plan, site: Site | None, caller: Caller) -> None:
         """Encode a task's images for the prompts that will be drawn on them. What fails is a line in the log.
@@ -128,12 +128,21 @@ class TaskSearch:
         except Exception as error:  # noqa: BLE001 - see above
             log.info("task %s: not prepared for clicks: %s", task.id, error)
 
+    def _stamp(self, plan: Plan) -> str:
+        return plan.version or self.version()
+
     def _find_all(
-        self, page: Page, picture: EncodedImage, writer: RegionWriter, nothing: Nothing, caller: Caller
+        self,
+        page: Page,
+        picture: EncodedImage,
+        plan: Plan,
+        writer: RegionWriter,
+        nothing: Nothing,
+        caller: Caller,
     ) -> list[Region]:
         """The regions of every label on one image."""
         source = page.source
-        results = self._search(page, picture, caller)
+        results = self._search(page, picture, plan.adapter, caller)
         self._metrics.instances.inc(sum(len(result.instances) for result in results.values()))
         self._metrics.count_removed(results.values())
         labelled = [(control, label) for control in source.controls for label in control.labels]
@@ -144,29 +153,32 @@ class TaskSearch:
             nothing.add(value, results[concept].reason, page.number)
         for note in dict.fromkeys(note for result in results.values() for note in result.notes):
             tell_once(note)
-        meta = Picture(picture.key, self.version())
+        meta = Picture(picture.key, self._stamp(plan))
         with stage("encode"):
             return [
                 region
                 for control, label in labelled
                 for instance in results[label.concept].instances
                 for region in writer.write(
-                    instance,
+                    _as_shown(instance, label),
                     Target(source, page.number, control, label.value),
                     meta,
                     remarks=remarks_on(instance, results[label.concept]),
                 )
             ]
 
-    def _search(self, page: Page, picture: EncodedImage, caller: Caller) -> dict[Concept, ConceptResult]:
-        """What is found for each concept of the plan, apart from what people drew."""
+    def _search(
+        self, page: Page, picture: EncodedImage, adapter: str, caller: Caller
+    ) -> dict[Concept, ConceptResult]:
+        """What is found for each concept of the page, apart from what people drew."""
         source, concepts = page.source, page.source.concepts
         asked = concepts
         if people_drew(page.task):
             frame = picture.displayed_size(max_megapixels=self._max_megapixels)
             stored = StoredRegions(page.task, Place(source, page.number), frame, ShortMemory())
             asked = tuple(stored.without_drawn(concept, _labels_of(concept, source)) for concept in concepts)
-        found = self._segmenter.find(picture, asked, FindOptions(tiles=source.tiles), caller=caller)
+        options = FindOptions(tiles=source.tiles, adapter=adapter)
+        found = self._segmenter.find(picture, asked, options, caller=caller)
         return dict(zip(concepts, found, strict=True))
 
     def _read_in_turn(
@@ -206,6 +218,11 @@ def pages_of(task: Task, plan: Plan) -> list[Page]:
         else:
             pages.append(Page(task, source, None, value))
     return pages
+
+
+def _as_shown(instance: Instance, label: Label) -> Instance:
+    """With the score that people and Label Studio's sampling see."""
+    return instance if label.calibration is None else replace(instance, score=label.calibration(instance.score))
 
 
 def _labels_of(concept: Concept, source: ImageSource) -> set[str]:

@@ -21,6 +21,7 @@ def make_segmenter(settings: BackendSettings) -> Segmenter:
     """
     if settings.core_url:
         return remote_segmenter(settings, seconds=settings.request_seconds, insist=False)
+    settings = settings.model_copy(update={"adapters": settings.adapters_folder})
     return LocalSegmenter(settings, on_broken=_end_worker)
 
 

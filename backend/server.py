@@ -18,7 +18,7 @@ from backend.settings import BackendSettings
 from backend.worker import patient
 
 _GRACE = 30  # seconds that requests under way get when the server is told to stop
-_LAST = 25.0  # seconds of these for predictions that are still to be stored
+_LAST = 25.0  # seconds of these for predictions that are still to be stored, and a training that is to end
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -69,12 +69,12 @@ class Server(BaseApplication):  # type: ignore[misc]
 
 def _end_in_order(worker: Any) -> None:
     """When the worker is told to stop, batches are answered with what is there, and what is ready is stored."""
-    prelabeler = worker.wsgi.extensions[EXTENSION].prelabeler
+    runtime = worker.wsgi.extensions[EXTENSION]
     gunicorns = signal.getsignal(signal.SIGTERM)
 
     def end(number: int, frame: FrameType | None) -> None:
         # Not a daemon: the process waits for it.
-        threading.Thread(target=prelabeler.stop, args=(_LAST,), name="sam3-stop").start()
+        threading.Thread(target=runtime.stop, args=(_LAST,), name="sam3-stop").start()
         if callable(gunicorns):
             gunicorns(number, frame)
 

@@ -11,6 +11,9 @@ from backend.addresses import Hosts
 from backend.download import is_http
 from sam3_core.settings import CoreSettings
 
+STEPS = ("phrases", "thresholds", "memory", "tuning")
+"""What can be learned, from cheap to deep."""
+
 
 class BackendSettings(CoreSettings):
     """Read once at start from ``SAM3_...`` variables; see ``sam3_core.settings.load_settings``."""
@@ -66,8 +69,22 @@ class BackendSettings(CoreSettings):
         256.0, ge=0, description="memory for the files of pictures that annotators work on, MiB"
     )
     store: Path | None = Field(
-        None, description="SQLite file for phrases that labels remember; without one they are kept until the end"
+        None, description="SQLite file for what people teach; without one it is kept until the server ends"
     )
+    learn: str = Field(
+        "phrases,thresholds,memory,tuning",
+        description="what is learned from reviewed tasks: some of these four, or `off`; see docs/learning.md",
+    )
+    learn_after: int = Field(10, ge=1, description="so many newly reviewed tasks of a project begin its learning")
+    propose: bool = Field(False, description="try wordings that nobody wrote, such as plurals, on reviewed tasks too")
+    tune_after: int = Field(
+        0, ge=0, description="so many newly reviewed tasks begin a fine-tuning; 0: only Start Training does"
+    )
+    tune_minutes: float = Field(30.0, gt=0, description="longest time of a fine-tuning")
+    tune_mirror: bool = Field(
+        True, description="learn from mirror images too; wrong where left and right make a difference, as in letters"
+    )
+    tune_mb: int = Field(8192, ge=256, description="memory for a fine-tuning, MiB; it runs in a process of its own")
     max_request_mb: float = Field(64.0, gt=0, description="larger request bodies are refused, MiB")
     request_seconds: float = Field(
         90.0, gt=0, description="a batch is answered after this time; Label Studio itself gives up after 100 s"
@@ -85,6 +102,26 @@ class BackendSettings(CoreSettings):
         16, ge=1, description="other requests at work at the same time; `serve --threads` must be more than both"
     )
     log: Literal["text", "json"] = Field("text", description="lines of the log: `text`, or `json`, one object each")
+
+    @property
+    def adapters_folder(self) -> Path | None:
+        """Where fine-tuned weights are: the setting's, else beside the store; None where nothing is kept."""
+        if self.adapters is not None or self.store is None:
+            return self.adapters
+        return self.store.with_name(f"{self.store.name}.adapters")
+
+    @property
+    def steps(self) -> frozenset[str]:
+        """Those of ``STEPS`` that are learned."""
+        return frozenset(self.learn.split(",")) if self.learn != "off" else frozenset()
+
+    @field_validator("learn")
+    @classmethod
+    def _check_steps(cls, value: str) -> str:
+        steps = [step.strip() for step in value.lower().split(",") if step.strip()] or ["off"]
+        if steps != ["off"] and not set(steps) <= set(STEPS):
+            raise ValueError(f"must be `off`, or some of {', '.join(STEPS)} with commas between")
+        return ",".join(dict.fromkeys(steps))
 
     @field_validator("label_studio_url")
     @classmethod

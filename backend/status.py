@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,6 +20,8 @@ from backend.product import VERSION
 from backend.standing import Standing
 from sam3_core import ModelState
 from sam3_core.load import PassLoad
+
+log = logging.getLogger(__name__)
 
 _MOST_PROJECTS = 50
 _LOADING_RETRY = "5"  # seconds
@@ -75,6 +79,7 @@ def status_of(runtime: Runtime) -> dict[str, Any]:
         "memory": asdict(info.load.memory),
         "caches": {"embeddings": asdict(info.cache), "images": asdict(runtime.pictures.info())},
         "jobs": [_job(job, now) for job in runtime.jobs()],
+        "learning": [learned | {"sentence": redacted(learned["sentence"])} for learned in _learning(runtime)],
         "failures": [asdict(failure) for failure in runtime.metrics.failed.last()],
         "projects": [_project(number, project) for number, project in projects],
     }
@@ -105,6 +110,8 @@ def _remarks(runtime: Runtime) -> list[str]:
             "SAM3_LABEL_STUDIO_API_KEY is not set: uploaded images are read with the token that Label Studio sends, "
             "which 1.23 refuses by default"
         )
+    if settings.store is None and settings.steps:
+        remarks.append("SAM3_STORE is not set: what reviewers teach is forgotten when the server ends")
     if (settings.basic_auth_user or settings.api_token) and not settings.open_webhook:
         remarks.append(
             "Label Studio's webhooks carry no login: add an Authorization header to them, or set SAM3_OPEN_WEBHOOK"
@@ -147,6 +154,15 @@ def _pass(load: PassLoad) -> dict[str, Any]:
         "seconds": round(load.seconds, 3),
         "out_of_memory": load.out_of_memory,
     }
+
+
+def _learning(runtime: Runtime) -> list[dict[str, Any]]:
+    """A store that cannot be read now must not hide all else."""
+    try:
+        return runtime.teacher.status()
+    except sqlite3.Error as error:
+        log.warning("what is learned cannot be shown: %s", error)
+        return []
 
 
 def _job(job: JobInfo, now: float) -> dict[str, Any]:

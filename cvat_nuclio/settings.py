@@ -22,6 +22,8 @@ class CvatSettings(CoreSettings):
             "SAM3_IMAGE_CACHE_MB",
             "SAM3_LABEL_STUDIO_API_KEY",
             "SAM3_LABEL_STUDIO_URL",
+            "SAM3_LEARN",
+            "SAM3_LEARN_AFTER",
             "SAM3_LOCAL_FILES_ROOT",
             "SAM3_LOG",
             "SAM3_MAX_BULK",
@@ -29,12 +31,17 @@ class CvatSettings(CoreSettings):
             "SAM3_MAX_IMAGE_MB",
             "SAM3_MAX_REQUEST_MB",
             "SAM3_OPEN_WEBHOOK",
+            "SAM3_PROPOSE",
             "SAM3_PUSH_SECONDS",
             "SAM3_RECEIVE_SECONDS",
             "SAM3_REQUEST_SECONDS",
             "SAM3_SEND_SECONDS",
             "SAM3_STORE",
             "SAM3_TASKS_IN_FLIGHT",
+            "SAM3_TUNE_AFTER",
+            "SAM3_TUNE_MB",
+            "SAM3_TUNE_MIRROR",
+            "SAM3_TUNE_MINUTES",
         }
     )
 

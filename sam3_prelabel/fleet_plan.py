@@ -85,6 +85,8 @@ def make_plan(
     """settings: of the whole; what the command line said is in them. environ: what the members inherit from."""
     user, password = "fleet", secrets.token_urlsafe(24)
     chosen = {"SAM3_MODEL": settings.model, "SAM3_DTYPE": settings.dtype}
+    if settings.adapters_folder is not None:  # the front makes what is in it, the engines search with it
+        chosen["SAM3_ADAPTERS"] = str(settings.adapters_folder)
     # All that the front takes in may meet in one engine, where the others are away.
     clicks, bulk = settings.max_clicks, settings.max_bulk * settings.tasks_in_flight
     limits = {"SAM3_MAX_CLICKS": str(clicks), "SAM3_MAX_BULK": str(bulk)}

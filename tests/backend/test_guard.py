@@ -97,7 +97,7 @@ def test_without_a_login_configured_everybody_may_ask(oracle: SceneSegmenter) ->
 
 def test_the_webhook_is_open_only_where_it_is_said(oracle: SceneSegmenter) -> None:
     body = {"action": "PROJECT_UPDATED", "project": {"id": 1}}
-    for settings, status in ((TOKEN, 401), (TOKEN | {"open_webhook": True}, 200)):
+    for settings, status in ((TOKEN, 401), (TOKEN | {"open_webhook": True}, 201)):
         client = create_app(BackendSettings(**settings), oracle).test_client()
         assert client.post("/webhook", json=body).status_code == status
         assert client.post("/webhook/", json=body).status_code in (401, 404)

@@ -109,8 +109,8 @@ PROJECT = {"id": 1, "title": "t", "label_config": CONFIG}
         ({"action": "ANNOTATIONS_CREATED", "annotation": [{}, {}], "task": [{}, {}], "project": PROJECT}, 201, 2),
         ({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 2}], "project": PROJECT}, 201, 1),
         ({"action": "START_TRAINING", "project": PROJECT}, 201, 0),
-        ({"action": "TASKS_DELETED", "tasks": [{"id": 4}], "project": PROJECT}, 200, None),
-        ({"action": "PROJECT_UPDATED", "project": PROJECT}, 200, None),
+        ({"action": "TASKS_DELETED", "tasks": [{"id": 4}], "project": PROJECT}, 201, 0),
+        ({"action": "PROJECT_UPDATED", "project": PROJECT}, 201, 0),
         ({"action": "SOMETHING_NEW"}, 200, None),
     ],
 )

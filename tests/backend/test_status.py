@@ -203,6 +203,7 @@ def test_the_settings_are_remarked_upon(oracle: SceneSegmenter) -> None:
         label_studio_url="http://ls:8080",
         label_studio_api_key="c" * 40,
         model="facebook/sam3",
+        learn="off",
     )
     told = create_app(guarded, oracle).test_client().get("/status.json", auth=("u", "p")).json["remarks"]
     assert len(told) == 1

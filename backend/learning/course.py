@@ -1,0 +1,171 @@
+"""One course: what a project's reviews teach, and what of it is better than what serves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backend.labeling import Plan
+from backend.learning.calibrating import calibrated
+from backend.learning.curriculum import Curriculum, Draft, Standing, compared, label_evidence
+from backend.learning.evidence import Evidence
+from backend.learning.gathering import Examples, Gatherer
+from backend.learning.judging import Judge, pooled
+from backend.learning.proposals import PROPOSALS, Pupil
+from backend.learning.reviewed import Album, ReviewedImage
+from sam3_core import Segmenter
+from sam3_core.learning.bootstrap import difference
+from sam3_core.learning.lessons import Lesson, Lessons
+from sam3_core.learning.phrases import variants
+
+log = logging.getLogger(__name__)
+
+Told = Callable[[str, float], None]
+"""Hears the step at work and its share that is done; what it raises ends the course."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """lessons: to serve from now on; None where nothing is better than what serves. evidence: see docs/learning.md.
+
+    sentence: for a person.
+    """
+
+    lessons: Lessons | None
+    evidence: dict[str, Any]
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What does not change while a project is taught. For one thread.
+
+    version: of the weights. default: the threshold of labels that leave it open. steps: those that are switched on.
+    propose: whether wordings that nobody wrote are tried.
+    """
+
+    segmenter: Segmenter
+    evidence: Evidence
+    album: Album
+    plan: Plan
+    version: str
+    default: float
+    steps: frozenset[str]
+    propose: bool
+    told: Told
+
+    def run(self, images: Sequence[ReviewedImage], serving: Lessons, start: Lessons) -> Outcome:
+        """Learn from the images, from ``start`` on, and compare with what serves.
+
+        start: what is taken over as it is: an adapter, and the wordings that it was made with. None of its parts may
+        have been learned from these images. Raises what keeps the model from working, and what ``told`` raises.
+        """
+        pupils = self._pupils()
+        examples = self._examples(images, pupils, start.adapter)
+        judge = Judge(self.segmenter, self.album, lambda done: self.told("judging", done))
+        steps = [step for step in PROPOSALS if step in self.steps]
+        work = Curriculum(
+            self.plan, images, judge, pupils, examples, steps, lambda step: self.told(f"learning {step}", 0.0)
+        )
+        self.told("judging what serves", 0.0)
+        before = work.judged(Draft.alike(serving))
+        begun = before if start == serving else work.judged(Draft.alike(start))
+        after = work.run(begun)
+        after = self._merged(work, before, after, pupils)
+        return self._outcome(work, before, after, pupils, examples)
+
+    def _merged(self, work: Curriculum, before: Standing, after: Standing, pupils: Sequence[Pupil]) -> Standing:
+        """Each label with the new lesson where it beats the one that serves, else with that one.
+
+        Other weights change every label at once: then there is nothing to choose.
+        """
+        if before.draft.whole.adapter != after.draft.whole.adapter:
+            return after
+        kept: dict[str, tuple[Lesson, tuple[Lesson, ...]]] = {}
+        for pupil in pupils:
+            old, new = before.draft.lesson(pupil.label), after.draft.lesson(pupil.label)
+            gain = difference(before.tallies.get(pupil.label, {}), after.tallies.get(pupil.label, {}))
+            whole, parts = new if gain.low > 0 else old
+            kept[pupil.label] = (
+                whole or pupil.untaught,
+                tuple(part or pupil.untaught for part in parts),
+            )
+        draft = Draft.alike(Lessons(adapter=after.draft.whole.adapter)).with_labels(kept)
+        if draft == after.draft:
+            return after
+        return before if draft == before.draft else work.judged(draft)
+
+    def _outcome(
+        self, work: Curriculum, before: Standing, after: Standing, pupils: Sequence[Pupil], examples: Examples
+    ) -> Outcome:
+        gain = difference(pooled(before.tallies), pooled(after.tallies))
+        better = gain.low > 0
+        winner = after if better else before
+        draft, steps = winner.draft, list(work.evidence)
+        meaningful = False
+        if "thresholds" in self.steps:
+            draft, said = calibrated(winner.draft, pupils, examples)
+            meaningful = draft.whole != winner.draft.whole
+            steps.append(said)
+        total = compared(before.tallies, after.tallies, gain)
+        labels = {
+            pupil.label: label_evidence(
+                before,
+                after,
+                pupil.label,
+                pupil,
+                difference(before.tallies.get(pupil.label, {}), after.tallies.get(pupil.label, {})),
+            )
+            for pupil in pupils
+        }
+        evidence: dict[str, Any] = {
+            "tasks": len({image.group for image in work.images}),
+            "steps": steps,
+            "total": total | {"promoted": better},
+            "labels": labels,
+        }
+        hurt = [label for label, one in labels.items() if one["high"] < 0]
+        if better and hurt:
+            return Outcome(None, evidence, f"not promoted: it is surely worse for {', '.join(hurt)}")
+        if not better and not meaningful:
+            change = f"F1 {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+            return Outcome(None, evidence, f"nothing is surely better than what serves: {change}")
+        sentence = (
+            f"better on reviewed tasks: F1 {total['before']:.3f} to {total['after']:.3f}"
+            if better
+            else "scores foretell acceptance better"
+        )
+        return Outcome(draft.whole, evidence, sentence)
+
+    def _pupils(self) -> list[Pupil]:
+        """One for each label value, as the first control that has it looks for it."""
+        found: dict[str, Pupil] = {}
+        for source in self.plan.sources:
+            for label in source.labels:
+                offered = variants(label.shown or label.value, label.concept.phrases) if self.propose else ()
+                found.setdefault(
+                    label.value,
+                    Pupil.of(label, offered, self.default, with_threshold="thresholds" in self.steps),
+                )
+        return list(found.values())
+
+    def _examples(self, images: Sequence[ReviewedImage], pupils: Sequence[Pupil], adapter: str) -> Examples:
+        if not self.steps & set(PROPOSALS):
+            return {}
+        gatherer = Gatherer(
+            self.segmenter, self.evidence, self.album, self.version, lambda done: self.told("gathering", done)
+        )
+        return gatherer.examples(images, self.plan, {pupil.label: pupil.offered for pupil in pupils}, adapter)
+
+
+def takes_over(lessons: Lessons) -> Lessons:
+    """What a new course begins with: the adapter, and the wordings it was trained with; all else is learned anew.
+
+    Without an adapter that is nothing: wordings are cheap to choose again.
+    """
+    if not lessons.adapter:
+        return Lessons()
+    labels = {name: Lesson(one.asked, phrases=one.phrases) for name, one in lessons.labels}
+    return Lessons.of(labels, lessons.adapter)
