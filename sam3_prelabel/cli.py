@@ -14,15 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from backend.settings import BackendSettings
-from sam3_core.errors import BadSettings, ModelUnavailable, Sam3Error
-from sam3_core.replicas import remote_segmenter
-from sam3_core.segmenter import Segmenter
+from sam3_core.errors import BadSettings, Sam3Error
 from sam3_core.settings import load_settings
-from sam3_core.types import FindOptions, ModelState
+from sam3_core.types import FindOptions
 from sam3_prelabel import __version__, report
 from sam3_prelabel.cvat import cvat_app
+from sam3_prelabel.evaluate_command import evaluate
 from sam3_prelabel.fleet_serve import check_not_self, chosen_devices, serve_fleet
 from sam3_prelabel.inputs import find_images
+from sam3_prelabel.label_studio import label_studio_app
+from sam3_prelabel.loading import load_segmenter, not_installed
 from sam3_prelabel.outputs import Results, folders_in
 from sam3_prelabel.predict import predict
 from sam3_prelabel.prompts import read_options, read_prompts
@@ -35,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cvat_app, name="cvat")
+app.add_typer(label_studio_app, name="label-studio")
+app.command("evaluate")(evaluate)
 
 Model = Annotated[str | None, typer.Option(help="demo, a hub id such as facebook/sam3, or a folder. [SAM3_MODEL]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [SAM3_DEVICE]")]
@@ -125,11 +128,11 @@ def serve(
     _check_address(host, port)
     check_not_self(chosen, port)
     try:
-        from backend.phrases import Phrases
+        from backend.database import Database
         from backend.server import run
     except ModuleNotFoundError as error:
-        raise _not_installed(error, "local,label-studio") from None
-    Phrases(chosen.store).close()  # one that cannot be used is a sentence here, not a worker that dies
+        raise not_installed(error, "local,label-studio") from None
+    Database(chosen.store).close()  # one that cannot be used is a sentence here, not a worker that dies
     several = [] if devices is None else chosen_devices(devices, device, chosen)
     if len(several) > 1:
         serve_fleet(several, chosen, host=host, port=port, threads=threads, quiet=quiet)
@@ -166,7 +169,7 @@ def predict_images(
     files = find_images(images, recursive=recursive, skip=folders_in(out))
     settings = load_settings(BackendSettings, model=model, device=device, dtype=dtype, threshold=threshold)
     console = Console(stderr=as_json)
-    segmenter = _load(settings, console)
+    segmenter = load_segmenter(settings, console)
     tally = report.Tally(list(prompts))
     with (
         Results(out, prompts, model=segmenter.info().version, max_megapixels=settings.max_megapixels) as results,
@@ -201,7 +204,7 @@ def plan(
         from backend.extra_params import read_extra
         from sam3_prelabel.plan import read_config, show, tell
     except ModuleNotFoundError as error:
-        raise _not_installed(error, "label-studio") from None
+        raise not_installed(error, "label-studio") from None
     request, _ = read_options(chosen)
     settings = load_settings(BackendSettings)
     told = tell(read_config(config), request, read_extra("--extra-params", extra_params), settings)
@@ -225,7 +228,7 @@ def demo(
     try:
         from sam3_prelabel.demo.run import run_demo
     except ModuleNotFoundError as error:
-        raise _not_installed(error, "local,label-studio") from None
+        raise not_installed(error, "local,label-studio") from None
     code = run_demo(output, once=once, images=images, label_studio_port=label_studio_port, backend_port=backend_port)
     raise typer.Exit(code)
 
@@ -237,35 +240,6 @@ def _check_address(host: str, port: int) -> None:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise BadSettings(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
-
-
-def _load(settings: BackendSettings, console: Console) -> Segmenter:
-    """A segmenter, its weights loaded here or elsewhere. Raises ModelUnavailable when that cannot be."""
-    segmenter: Segmenter
-    if settings.core_url:
-        segmenter = remote_segmenter(settings, seconds=settings.request_seconds)
-    else:
-        segmenter = _loaded_here(settings, console)
-    info = segmenter.info()
-    if info.state is ModelState.FAILED:
-        raise ModelUnavailable(info.problem)
-    report.say(console, f"{info.version} on {info.device}, {info.dtype}")
-    return segmenter
-
-
-def _loaded_here(settings: BackendSettings, console: Console) -> Segmenter:
-    try:
-        from sam3_core.engine import LocalSegmenter
-    except ModuleNotFoundError as error:
-        raise _not_installed(error, "local") from None
-    with console.status(f"loading {settings.model} ..."):
-        segmenter = LocalSegmenter(settings)
-        segmenter.wait_until_ready()
-    return segmenter
-
-
-def _not_installed(error: ModuleNotFoundError, extra: str) -> ModelUnavailable:
-    return ModelUnavailable(f"{error.name} is not installed; pip install 'sam3-prelabel[{extra}]' brings it")
 
 
 def _sentence(error: Sam3Error | OSError) -> str:

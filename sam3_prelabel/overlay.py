@@ -34,8 +34,8 @@ def palette(labels: Iterable[str]) -> dict[str, RGB]:
     return {name: _FIRST[i] if i < len(_FIRST) else _spun(i) for i, name in enumerate(names)}
 
 
-def draw(image: Pixels, found: Sequence[Labelled], colors: Mapping[str, RGB]) -> Pixels:
-    """The image with every instance filled, outlined and tagged with its label and score.
+def draw(image: Pixels, found: Sequence[Labelled], colors: Mapping[str, RGB], *, scores: bool = True) -> Pixels:
+    """The image with every instance filled, outlined and tagged with its label and, for the model's own, its score.
 
     image: ``(H, W, 3)`` uint8 RGB, left as it is. found: labels with instances whose masks have the frame
     ``(W, H)``. colors: from `palette`, of all labels in play, so that a label looks alike in every picture.
@@ -49,7 +49,7 @@ def draw(image: Pixels, found: Sequence[Labelled], colors: Mapping[str, RGB]) ->
             raise ValueError(f"a mask of frame {instance.mask.frame} over an image of {(width, height)}")
         _fill(canvas, instance, colors[label])
         _outline(canvas, instance, colors[label], _line_width(width, height))
-    return _tags(canvas, sorted(found, key=lambda pair: pair[1].score), colors)
+    return _tags(canvas, sorted(found, key=lambda pair: pair[1].score), colors, scores)
 
 
 def _spun(index: int) -> RGB:
@@ -78,7 +78,7 @@ def _outline(canvas: Pixels, instance: Instance, color: RGB, line: int) -> None:
     cv2.drawContours(canvas, rings, -1, color, line, cv2.LINE_AA)
 
 
-def _tags(canvas: Pixels, found: Sequence[Labelled], colors: Mapping[str, RGB]) -> Pixels:
+def _tags(canvas: Pixels, found: Sequence[Labelled], colors: Mapping[str, RGB], scores: bool) -> Pixels:
     """Names and scores in boxes of the label's colour; the best score comes last and lies on top."""
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
@@ -87,7 +87,7 @@ def _tags(canvas: Pixels, found: Sequence[Labelled], colors: Mapping[str, RGB]) 
     pad = max(2, size // 4)
     taken: list[_Rect] = []
     for label, instance in found:
-        text = f"{label} {instance.score:.2f}"
+        text = f"{label} {instance.score:.2f}" if scores else label
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         tag = int(right - left) + 2 * pad, int(bottom - top) + 2 * pad
         x, y = _place(instance.box, tag, picture.size, taken)
