@@ -17,7 +17,7 @@ WORKDIR /opt/sam3-prelabel
 # The libraries first, in a layer that only new pins make anew: some gigabytes. setuptools wants to see the version.
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY sam3_prelabel/__init__.py sam3_prelabel/
-RUN python -m pip install --constraint constraints.txt '.[local,label-studio]'
+RUN python -m pip install --constraint constraints.txt '.[local,label-studio,train]'
 
 COPY sam3_core sam3_core
 COPY backend backend
