@@ -143,6 +143,20 @@ class Courses:
         return [_course(*row) for row in rows]
 
 
+def _is_dead(owner: str) -> bool:
+    """Whether the process that it names ran on this machine, and is gone."""
+    host, _, rest = owner.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname() or not rest.isdecimal():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is there, and somebody else's
+        return False
+    return False
+
+
 def _course(
     project: str,
     fresh: int,
@@ -155,7 +169,7 @@ def _course(
     done: float,
     sentence: str,
 ) -> Course:
-    working = bool(owner) and time.time() - beat < _ALIVE
+    working = bool(owner) and time.time() - beat < _ALIVE and not _is_dead(owner)
     if owner and not working:
         step, sentence = "", f"interrupted while {step}: the process that taught it is gone"
     return Course(project, fresh, untuned, bool(train), working, since, step, done, sentence)

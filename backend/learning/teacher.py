@@ -249,7 +249,7 @@ class Teacher:
         taught, trained, said = begun.fresh, 0, list[str]()
         try:
             if asked:
-                self._rebuild(project)
+                said += self._rebuild(project)
             if self._settings.steps - {"tuning"}:
                 said.append(self._cheap(project))
             if tuned:
@@ -268,19 +268,25 @@ class Teacher:
             log.info("project %s: %s", project, sentence)
             self._courses.end(project, sentence, taught=taught, tuned=trained)
 
-    def _rebuild(self, project: str) -> None:
-        """Start Training names no tasks: they are read through the API, where there is a token for it."""
+    def _rebuild(self, project: str) -> list[str]:
+        """Start Training names no tasks: they are read through the API, where there is a token for it.
+
+        Where that fails, what is known already is learned from; returns the sentence on it.
+        """
         settings = self._settings
-        if not (settings.label_studio_url and settings.label_studio_api_key and project.isdecimal()):
-            return
-        self._courses.beat(project, "reading reviews")
-        rebuild(
-            self.reviews,
-            settings.label_studio_url,
-            settings.label_studio_api_key,
-            project,
-            told=lambda tasks: self._told(project)(f"reading reviews: {tasks} tasks", 0.0),
-        )
+        url, token = settings.label_studio_url, settings.label_studio_api_key
+        if not (url and token and project.isdecimal()):
+            return []
+        told = self._told(project)
+        told("reading reviews", 0.0)
+        try:
+            rebuild(
+                self.reviews, url, token, project, told=lambda tasks: told(f"reading reviews: {tasks} tasks", 0.0)
+            )
+        except (ServerUnavailable, InvalidInput) as error:
+            log.warning("project %s: its reviews are not read anew: %s", project, error)
+            return [f"reviews were not read anew: {error}"]
+        return []
 
     def _cheap(self, project: str) -> str:
         """The steps that need no training. What came of it, as a sentence."""

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _LOOK = 0.25  # seconds between two looks at the progress, and at what people do
 _GRACE = 20.0  # seconds for a job to end by itself
 _FEWEST = 8  # images on each side, or there is nothing to learn from or to judge by
+_JOB = ".job-"
 _KEPT_OUT = 5  # a fifth of what is learned from tells when it is enough; it judges nothing
 
 
@@ -94,7 +95,9 @@ def train(
             f"{len(images) - len(held)} and {len(held)}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="sam3-tuning-", ignore_cleanup_errors=True) as place:
+    for stale in folder.glob(f"{_JOB}*"):  # of a server that was killed
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_JOB, dir=folder, ignore_cleanup_errors=True) as place:
         job = Path(place)
         told("fine-tuning: fetching images", 0.0)
         learned_from = [image for image in images if not held_out(image.group)]

@@ -10,8 +10,10 @@ from __future__ import annotations
 import colorsys
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -32,8 +34,11 @@ from sam3_core.demo.painting import (
 from sam3_core.demo.phrases import COLORS, SHAPES, known_words, phrase_matches
 
 __all__ = [
-    "COLORS", "SHAPES", "Scene", "SceneObject", "known_words", "phrase_matches", "render_scene",
+    "COLORS", "SHAPES", "Outline", "Scene", "SceneObject", "known_words", "phrase_matches", "render_scene",
 ]  # fmt: skip
+
+Outline = Callable[[np.random.Generator], NDArray[np.float64]]
+"""Draws a shape's corners, (N, 2) float64 xy, inside the unit circle around the origin, unturned."""
 
 # Hue in degrees, saturation and value in 0..1, each (low, high). The hue gaps keep any two names
 # apart even after a brightness change; the ranges hold the CSS colours of the same names.
@@ -111,6 +116,7 @@ def render_scene(
     size: tuple[int, int] | None = None,
     long_side: tuple[int, int] = (300, 1200),
     small: Sequence[float] = (),
+    strange: Mapping[str, Outline] = MappingProxyType({}),
 ) -> Scene:
     """Render the scene of `seed`: the same arguments always give the same scene.
 
@@ -118,11 +124,12 @@ def render_scene(
     they fit. `size` is (width, height) in pixels; without it the aspect ratio is log-uniform
     between 1:2 and 2:1 and the long side uniform in `long_side`, in pixels, both ends included.
     `small` are diameters in pixels of more shapes, clear of all others and drawn where they find room.
+    `strange` are shapes beside `SHAPES`, by name; of the grammar only words for any shape name them.
     """
     rng = np.random.default_rng(seed)
     width, height = size or _draw_size(rng, long_side)
     backdrop = draw_backdrop(rng, width, height)
-    placed = _layout(rng, width, height, objects)
+    placed = _layout(rng, width, height, objects, strange)
     placed += _scatter(rng, width, height, placed, small)
     colors = _choose_colors(rng, placed, backdrop, width)
     image = np.asarray(cv2.resize(backdrop, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
@@ -155,13 +162,15 @@ class _Placed:
     over: tuple[int, ...]
 
 
-def _layout(rng: np.random.Generator, width: int, height: int, objects: tuple[int, int]) -> list[_Placed]:
+def _layout(
+    rng: np.random.Generator, width: int, height: int, objects: tuple[int, int], strange: Mapping[str, Outline]
+) -> list[_Placed]:
     """Place shapes at random, bottom to top, so that each stays inside and mostly visible."""
     fewest, most = objects
     count = int(rng.integers(fewest, most + 1))
     low, high = (0.16, 0.45) if count <= 6 else (0.14, 0.28)
     # Scenes of few shapes (as of few colours, below) often hold several objects of one name.
-    shapes = rng.permutation(SHAPES)[: rng.integers(1, 3) if rng.random() < 0.35 else None]
+    shapes = rng.permutation((*SHAPES, *strange))[: rng.integers(1, 3) if rng.random() < 0.35 else None]
     scale = _GRID / max(width, height)
     while True:
         owner = np.zeros((math.ceil(height * scale), math.ceil(width * scale)), np.int16)
@@ -176,7 +185,7 @@ def _layout(rng: np.random.Generator, width: int, height: int, objects: tuple[in
                 if placed and rng.random() < 0.3:  # left to chance, few shapes would overlap
                     near = placed[rng.integers(len(placed))].outline.mean(axis=0)
                     center = np.clip(near + rng.normal(0, 0.6 * diameter, 2), margin, corner)
-                outline = _outline(rng, shape) * (diameter / 2) + center
+                outline = _turned(rng, strange.get(shape, partial(_corners, shape))(rng)) * (diameter / 2) + center
                 window, cover = coverage(outline * scale, owner.shape, 0, 1)
                 inside = cover >= 0.5
                 area = float(cv2.contourArea((outline * scale).astype(np.float32)))
@@ -207,15 +216,15 @@ def _scatter(
             center = rng.uniform(radius, np.array([width, height]) - radius)
             gaps = np.linalg.norm(np.reshape(centers, (-1, 2)) - center, axis=1) - radii - radius
             if np.all(gaps > radius):
-                added.append(_Placed(shape, _outline(rng, shape) * radius + center, ()))
+                added.append(_Placed(shape, _turned(rng, _corners(shape, rng)) * radius + center, ()))
                 centers.append(center)
                 radii.append(radius)
                 break
     return added
 
 
-def _outline(rng: np.random.Generator, shape: str) -> NDArray[np.float64]:
-    """A shape at a random rotation, (N, 2) float64 xy, in a unit circle around the origin."""
+def _corners(shape: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """One of `SHAPES` as an `Outline`."""
     corners = {"circle": 128, "square": 4, "triangle": 3, "star": 10}[shape]
     angles = np.arange(corners) * (2 * math.pi / corners)
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -224,6 +233,11 @@ def _outline(rng: np.random.Generator, shape: str) -> NDArray[np.float64]:
     if shape == "triangle":
         points[:, 0] *= rng.uniform(0.88, 1.12)
         points /= np.linalg.norm(points, axis=1).max()
+    return points
+
+
+def _turned(rng: np.random.Generator, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The outline (N, 2) at a random rotation around the origin."""
     turn = rng.uniform(0, 2 * math.pi)
     c, s = math.cos(turn), math.sin(turn)
     return np.asarray(points @ np.array([[c, s], [-s, c]]), np.float64)

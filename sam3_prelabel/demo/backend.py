@@ -57,6 +57,11 @@ class BackendServer:
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The server's process number, which is that of its group."""
+        return self._process.pid
+
     def __enter__(self) -> Self:
         if not is_free(self.port):
             raise ServerFailed(f"port {self.port} for the backend is taken: end what listens there or name another")

@@ -70,6 +70,11 @@ class ServerProcess:
         """None while it runs."""
         return self._running().poll()
 
+    @property
+    def pid(self) -> int:
+        """The process' number, which is that of its group."""
+        return self._running().pid
+
     def check(self) -> None:
         """Raises ServerFailed when it has ended."""
         if self.exit_code is not None:

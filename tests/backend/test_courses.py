@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +64,21 @@ def test_a_dead_teacher_is_followed_by_another(path: Path) -> None:
     dead.end("1", "too late", taught=10)
     assert alive.of("1").fresh == 10
     assert alive.of("1").working
+
+
+def test_a_teacher_that_was_killed_here_is_followed_at_once(path: Path) -> None:
+    killed, alive = Courses(Database(path)), Courses(Database(path))
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    killed._owner = killed._owner.replace(f":{os.getpid()}:", f":{process.pid}:")
+    killed.begin("1")
+    assert not alive.of("1").working
+    assert alive.begin("1") is not None
+    assert killed.of("1").working, "and this one lives"
+    elsewhere = Courses(Database(path))
+    elsewhere._owner = killed._owner.replace(socket.gethostname(), "another-machine")
+    elsewhere.begin("2")
+    assert alive.of("2").working, "of other machines nothing is known but what they say"
 
 
 def test_a_course_is_cancelled_from_another_process(path: Path) -> None:

@@ -211,6 +211,23 @@ def test_start_training_without_anything_to_learn_from_says_so(taught: Class) ->
     assert taught.setup("9") == taught.base  # type: ignore[attr-defined]
 
 
+def test_start_training_learns_from_what_is_known_where_label_studio_cannot_be_read(
+    segmenter: LocalSegmenter, scene: Render
+) -> None:
+    settings = BackendSettings(
+        learn="thresholds", learn_after=2, label_studio_url="http://127.0.0.1:9", label_studio_api_key="k" * 40
+    )
+    server = Class(create_app(settings, segmenter), scene)
+    for seed in REVIEWED[:6]:
+        server.send(submitted(scene_of(scene, seed), seed, 1))
+    wait_until(lambda: not server.teacher.waiting())
+    server.send({"action": "START_TRAINING", "project": {"id": 1, "title": "s", "label_config": CONFIG}})
+    said = wait_until(lambda: "read anew" in server.learning()["sentence"] and server.learning()["sentence"])
+    assert "F1" in said or "better" in said
+    server.teacher.end()
+    server.teacher.wait(10)
+
+
 def test_events_that_cannot_be_read_do_not_hold_up_the_others(taught: Class, scene: Render) -> None:
     seed = UNSEEN[0]
     for odd in ({"result": 3}, {"result": [{"value": {"points": "x"}}]}, {"updated_at": {"x": 1}}):

@@ -108,9 +108,10 @@ def test_the_adapter_gets_a_name_of_its_own_and_the_job_is_tidied_up(
 ) -> None:
     work = Work(WRITES, Progress(TuningState.DONE, 1.0))
     monkeypatch.setattr(training, "start", work)
-    trained = run(images, settings)
     folder = settings.adapters_folder
     assert folder is not None
+    (folder / ".job-of-a-killed-server").mkdir(parents=True)
+    trained = run(images, settings)
     assert [file.name for file in folder.iterdir()] == [f"{trained.adapter}.safetensors"]
     assert (folder / f"{trained.adapter}.safetensors").read_bytes() == b"weights"
     assert work.folder is not None

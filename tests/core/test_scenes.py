@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 
 import cv2
@@ -28,6 +29,23 @@ def test_same_arguments_give_the_same_scene() -> None:
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(first.objects, again.objects, strict=True))
     other = render_scene(8)
     assert other.image.shape != first.image.shape or not np.array_equal(other.image, first.image)
+
+
+def test_the_world_is_the_one_that_the_checkpoint_was_trained_on(rendered: list[Scene]) -> None:
+    """What is added for other worlds must not move a single shape of this one."""
+    found = [[(item.name, item.box) for item in scene.objects] for scene in rendered[:20]]
+    assert hashlib.sha256(repr(found).encode()).hexdigest()[:16] == "0c132f63771248e3"
+
+
+def test_strange_shapes_are_drawn_among_the_known_ones_and_named_by_no_noun() -> None:
+    def bar(_: np.random.Generator) -> NDArray[np.float64]:
+        return np.array([(0.9, 0.2), (-0.9, 0.2), (-0.9, -0.2), (0.9, -0.2)])
+
+    drawn = [render_scene(seed, objects=(3, 6), size=(160, 120), strange={"bar": bar}) for seed in range(20)]
+    assert {item.shape for scene in drawn for item in scene.objects} == {*SHAPES, "bar"}
+    bars = {item.name for scene in drawn for item in scene.matching("thing") if item.shape == "bar"}
+    assert bars
+    assert not any(item.shape == "bar" for scene in drawn for shape in SHAPES for item in scene.matching(shape))
 
 
 def test_global_random_state_plays_no_part() -> None:

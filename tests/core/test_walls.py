@@ -21,8 +21,8 @@ MAY_IMPORT = {
     "backend": {"backend", "sam3_core"},
     "cvat_nuclio": {"cvat_nuclio", "sam3_core"},
     "sam3_prelabel": set(ROOMS) - MAKERS,
-    "tools": {"tools", "sam3_core"},
-    "benchmarks": set(ROOMS) - {"tools"},
+    "tools": set(ROOMS) - {"benchmarks"},
+    "benchmarks": set(ROOMS),
 }
 
 
