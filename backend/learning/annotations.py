@@ -49,7 +49,7 @@ def state_of(project: str, task: str, annotation: Annotation) -> State | None:
     if not (project and number and task):
         return None
     flags = (annotation.was_cancelled, annotation.ground_truth, annotation.lead_time, annotation.parent_prediction)
-    regions = [msgspec.json.decode(raw) for raw in annotation.result or ()]
+    regions = [_content(raw) for raw in annotation.result or ()]
     content = hashlib.blake2b(msgspec.json.encode((flags, regions), order="sorted"), digest_size=16)
     updated = moment(annotation.updated_at)
     when = updated.isoformat(timespec="microseconds") if updated else ""
@@ -115,6 +115,14 @@ def moment(text: object) -> datetime | None:
         return None if read is None else (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _content(raw: Raw) -> Any:
+    """A region, however its JSON is written; where it holds what cannot be read, such as a huge number, as it is."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return bytes(raw).decode("utf-8", "backslashreplace")
 
 
 def _images(plan: Plan, data: Mapping[str, Any]) -> dict[str, str | list[str]]:

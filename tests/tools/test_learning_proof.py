@@ -17,7 +17,7 @@ from backend.rle import brush_rle
 from sam3_core.learning.measure import Tally
 from sam3_core.masks import Mask
 from tools.learning import project, world
-from tools.learning.course import ALL, CHEAP, NOTHING, TUNING, Stage
+from tools.learning.course import ALL, CHEAP, NOTHING, TUNING, Run, Stage
 from tools.learning.floors import Proof, missed
 from tools.learning.marking import Marks, mark
 from tools.learning.project import LABELS, MOON, STAR, STOP
@@ -141,14 +141,13 @@ START, BEST = marks(2, 0, 3), marks(8, 8, 3)
 
 def proof(cheap: Marks, tuned: Marks, more: Sequence[Stage] = ()) -> Proof:
     first = stage(0, "base", START)
-    return Proof(
-        {
-            NOTHING.name: [first, stage(30, "base", START)],
-            CHEAP.name: [first, stage(30, "base+1.1", cheap), *more],
-            TUNING.name: [first, stage(100, "base", START), stage(100, "base+2.1", tuned, trained=True)],
-        },
-        BEST,
-    )
+    every = {
+        NOTHING.name: [first, stage(30, "base", START)],
+        CHEAP.name: [first, stage(30, "base+1.1", cheap), *more],
+        TUNING.name: [first, stage(100, "base", START), stage(100, "base+2.1", tuned, trained=True)],
+    }
+    runs = {name: Run(some, list({one.version: one.marks for one in some}.items())) for name, some in every.items()}
+    return Proof(runs, BEST)
 
 
 def test_floors_that_are_reached_say_nothing() -> None:
@@ -164,7 +163,14 @@ def test_each_floor_can_be_missed() -> None:
     worse = stage(100, "base+1.2", marks(7, 7, 3))
     (loss,) = missed(proof(marks(8, 7, 3), marks(2, 0, 6), [worse]))
     assert "base+1.2" in loss
-    assert missed(proof(marks(8, 7, 3), marks(2, 0, 6), [replace(worse, version="base+1.1")])) == []
+
+
+def test_a_version_between_two_stages_may_not_lower_it_either() -> None:
+    whole = proof(marks(8, 7, 3), marks(2, 0, 6))
+    run = whole.runs[CHEAP.name]
+    between = replace(run, versions=[*run.versions[:1], ("base+1.0", marks(1, 0, 3)), *run.versions[1:]])
+    (loss,) = missed(replace(whole, runs=dict(whole.runs) | {CHEAP.name: between}))
+    assert "base+1.0" in loss
 
 
 def test_a_gain_after_the_thirtieth_task_is_too_late() -> None:

@@ -26,7 +26,7 @@ from sam3_prelabel.demo.client import LabelStudioClient
 from sam3_prelabel.demo.label_studio import LabelStudioServer
 from tools.learning import project, world
 from tools.learning.best import best_settings
-from tools.learning.course import CHEAP, NOTHING, VARIANTS, Stage, Variant, measure_config, run
+from tools.learning.course import CHEAP, NOTHING, VARIANTS, Run, Variant, measure_config, run
 from tools.learning.floors import Proof, missed
 from tools.learning.project import Wanted
 from tools.learning.report import as_json, as_markdown, as_picture
@@ -43,7 +43,7 @@ def prove(options: argparse.Namespace, folder: Path, console: Console) -> tuple[
     best = best_settings(LocalSegmenter(load_settings(CoreSettings, model="demo")), world.unseen(options.unseen))
     for label in best.values():
         tell(f"best fixed setting of {label.value}: {', '.join(label.phrases)} from {label.threshold}")
-    stages: dict[str, list[Stage]] = {}
+    runs: dict[str, Run] = {}
     with ExitStack() as stack:
         server = stack.enter_context(LabelStudioServer(folder / "label-studio", venv=options.label_studio))
         token = server.personal_access_token()
@@ -52,10 +52,10 @@ def prove(options: argparse.Namespace, folder: Path, console: Console) -> tuple[
         tell(f"best fixed setting: F1 {fixed.f1:.3f}")
         for variant in options.variants:
             place = folder / variant.learn.replace(",", "-")
-            stages[variant.name] = run(
+            runs[variant.name] = run(
                 variant, client, token, place, stages=options.reviews, unseen=options.unseen, tell=tell
             )
-    return Proof(stages, fixed), best
+    return Proof(runs, fixed), best
 
 
 def main() -> int:

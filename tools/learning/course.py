@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backend.database import Database
+from backend.learning.versions import LATEST, Versions
 from sam3_prelabel.demo.client import LabelStudioClient
 from tools.learning import project, world
 from tools.learning.marking import Marks
 from tools.learning.reviewer import Reviewer
-from tools.learning.site import Team, learning_backend, measure, wait_taught
+from tools.learning.site import STORE, Team, learning_backend, measure, wait_taught
 
 Json = dict[str, Any]
 
@@ -78,6 +81,14 @@ class Stage:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A variant's stages, and how right each version is that ever served, the weights as they came first."""
+
+    stages: Sequence[Stage]
+    versions: Sequence[tuple[str, Marks]]
+
+
 class Course:
     """A team at work: which tasks are done, and where the unseen pictures are."""
 
@@ -92,6 +103,22 @@ class Course:
         self._reviewer = Reviewer(team.client)
         self._places = team.places(team.tasks[-len(hidden) :])
         self._done = 0
+        self._known: dict[str, Marks] = {}
+
+    def versions(self, store: Path) -> list[tuple[str, Marks]]:
+        """Each version that was promoted, also between two stages, let serve once more and measured."""
+        project = str(self.team.project)
+        with closing(Database(store)) as database:
+            versions = Versions(database)
+            names = [version.name for version in reversed(versions.of(project))]
+            for name in names:
+                if name not in self._known:
+                    versions.use(project, name)
+                    self._known |= dict([measure(self.team, self._hidden, self._places)])
+            if names:
+                versions.use(project, LATEST)
+        first = next(iter(self._known))
+        return [(name, self._known[name]) for name in dict.fromkeys([first, *names])]
 
     def skip_some(self) -> None:
         """The tasks right before the unseen ones are those that nobody wants to label."""
@@ -122,6 +149,7 @@ class Course:
         paces = self._reviewer.seconds[:before]
         self._reviewer.seconds.clear()
         pace = sum(paces) / len(paces) if paces else None
+        self._known[version] = marks
         return Stage(self._done, trained, version, marks, str(told.get("sentence", "")), seconds, pace)
 
 
@@ -134,8 +162,11 @@ def run(
     stages: Sequence[int],
     unseen: int,
     tell: Callable[[str], None],
-) -> list[Stage]:
-    """All stages of a variant, the one before any review first. Raises ProofFailed or ServerFailed."""
+) -> Run:
+    """All stages of a variant, the one before any review first, and all its versions.
+
+    Raises ProofFailed or ServerFailed.
+    """
     samples = world.reviewed(max(stages) + _SKIPPED)
     hidden = world.unseen(unseen)
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier run learned about a project of the same number
@@ -153,7 +184,9 @@ def run(
             team.start_training()
             found.append(course.stage(trained=True))
             tell(_line(variant, found[-1]))
-    return found
+        versions = course.versions(folder / STORE)
+        tell(f"{variant.name}: " + ", ".join(f"{name} {marks.f1:.3f}" for name, marks in versions))
+    return Run(found, versions)
 
 
 def measure_config(client: LabelStudioClient, token: str, folder: Path, config: str, unseen: int) -> Marks:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tools.learning.course import ALL, CHEAP, NOTHING, TUNING, Stage
+from tools.learning.course import ALL, CHEAP, NOTHING, TUNING, Run, Stage
 from tools.learning.marking import Marks
 from tools.learning.project import MOON
 
@@ -23,10 +23,15 @@ LOWERED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """All that was measured: the stages of each variant by its name, and the best fixed setting's marks."""
+    """All that was measured: each variant by its name, and the best fixed setting's marks."""
 
-    stages: Mapping[str, Sequence[Stage]]
+    runs: Mapping[str, Run]
     best: Marks
+
+    @property
+    def stages(self) -> dict[str, Sequence[Stage]]:
+        """Of each variant."""
+        return {name: run.stages for name, run in self.runs.items()}
 
     @property
     def recovered(self) -> float | None:
@@ -68,8 +73,8 @@ def _lifts(proof: Proof) -> Iterator[str]:
 
 
 def _losses(proof: Proof) -> Iterator[str]:
-    for name, stages in proof.stages.items():
-        for before, after in pairwise(stages):
-            change = after.marks.f1 - before.marks.f1
-            if after.version != before.version and change < -LOWERED:
-                yield f"{name}: {after.version} changes the F1 on unseen pictures by {change:+.3f}"
+    for name, run in proof.runs.items():
+        for (_, before), (version, after) in pairwise(run.versions):
+            change = after.f1 - before.f1
+            if change < -LOWERED:
+                yield f"{name}: {version} changes the F1 on unseen pictures by {change:+.3f}"

@@ -29,7 +29,7 @@ from tools.chaos.stand_in import TOKEN, LabelStudio
 from tools.learning import world
 from tools.learning.events import PROJECT, Events
 from tools.learning.processes import alive, children, trainings
-from tools.learning.site import ProofFailed, learning_backend
+from tools.learning.site import STORE, ProofFailed, learning_backend
 
 REVIEWED = 30
 """A quarter of them is held out of a fine-tuning, which needs eight of those."""
@@ -130,7 +130,7 @@ def serving_problems(events: Events, folder: Path, before: str | None) -> list[s
         return True
 
     _until(answered, _START, "nothing is served any more")
-    with closing(sqlite3.connect(folder / "store.sqlite")) as store:
+    with closing(sqlite3.connect(folder / STORE)) as store:
         promoted = {name for (name,) in store.execute("SELECT name FROM versions")}
         chosen = store.execute("SELECT name FROM serving WHERE project = ?", (str(PROJECT),)).fetchone() or ("",)
     if chosen[0] and chosen[0] not in promoted:
@@ -142,7 +142,7 @@ def serving_problems(events: Events, folder: Path, before: str | None) -> list[s
 def store_problems(folder: Path) -> list[str]:
     """What SQLite itself finds wrong with the store."""
     try:
-        with closing(sqlite3.connect(folder / "store.sqlite")) as store:
+        with closing(sqlite3.connect(folder / STORE)) as store:
             (said,) = store.execute("PRAGMA integrity_check").fetchone()
     except sqlite3.DatabaseError as error:
         said = error

@@ -23,6 +23,9 @@ def as_json(proof: Proof, best: dict[str, Wanted], missed: Sequence[str], second
     settings = {name: {"phrases": list(one.phrases), "threshold": one.threshold} for name, one in best.items()}
     return {
         "variants": {name: [stage.told() for stage in stages] for name, stages in proof.stages.items()},
+        "versions": {
+            name: [[version, marks.told()] for version, marks in run.versions] for name, run in proof.runs.items()
+        },
         "best_fixed": proof.best.told() | {"settings": settings},
         "recovered": proof.recovered,
         "lift": {name: proof.lift(name) for name in proof.stages},

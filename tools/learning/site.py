@@ -21,6 +21,7 @@ from tools.learning.world import Sample
 
 Json = dict[str, Any]
 
+STORE = "store.sqlite"
 _UPLOAD, _ASKED = 50, 20  # files and tasks in a request
 _POLL = 0.5  # seconds
 _QUIET = 2.0  # seconds without work after which a teacher has nothing to do
@@ -52,7 +53,7 @@ def learning_backend(
     """A backend whose store and adapters lie in the folder. learn: as SAM3_LEARN. more: other settings of it."""
     folder.mkdir(parents=True, exist_ok=True)
     own = {
-        "SAM3_STORE": str(folder / "store.sqlite"),
+        "SAM3_STORE": str(folder / STORE),
         "SAM3_ADAPTERS": str(folder / "adapters"),
         "SAM3_LEARN": learn,
     }
