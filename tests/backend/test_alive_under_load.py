@@ -72,7 +72,7 @@ def busy_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         "SAM3_DEVICE": "cpu",
         "SAM3_MAX_CLICKS": "2",
         "SAM3_MAX_BULK": "2",
-        "SAM3_FETCH_SECONDS": "15",
+        "SAM3_FETCH_SECONDS": "8",
         "SAM3_ALLOWED_HOSTS": "public, 127.0.0.1",
     }
     program = PROGRAM.replace("GATE", repr(str(gate)))

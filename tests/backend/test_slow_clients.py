@@ -25,7 +25,7 @@ from backend.app import EXTENSION
 from backend.server import Server
 
 app = Flask("slow")
-app.extensions[EXTENSION] = SimpleNamespace(prelabeler=SimpleNamespace(stop=lambda seconds: None))
+app.extensions[EXTENSION] = SimpleNamespace(stop=lambda seconds: None)
 
 @app.get("/health")
 def health():

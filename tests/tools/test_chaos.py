@@ -39,7 +39,7 @@ def test_the_short_form(tmp_path: Path) -> None:
     """Whatever it finds is in the message."""
     file = tmp_path / "told.json"
     command = [
-        sys.executable, "-m", "tools.chaos", "--requests", "120", "--warm-up", "40", "--seconds", "15", "--seed", "7",
+        sys.executable, "-m", "tools.chaos", "--requests", "90", "--warm-up", "40", "--seconds", "10", "--seed", "7",
         "--clients", "12", "--keep", str(tmp_path / "kept"), "--json", str(file),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
