@@ -14,30 +14,22 @@ from typing import Any
 from backend.bodies import Task
 from backend.database import Database
 from backend.images import Site
-from backend.labeling import Plan, resolve_plan
-from backend.learning.course import Course, Outcome, takes_over
-from backend.learning.courses import Cancelled, Courses
+from backend.labeling import Plan
+from backend.learning.courses import Cancelled
 from backend.learning.courtesy import Courtesy
-from backend.learning.evidence import Evidence
 from backend.learning.inbox import Inbox
-from backend.learning.predicted import Predictions
-from backend.learning.rebuild import rebuild
 from backend.learning.records import KnownProject
-from backend.learning.reviewed import Album, ReviewedImage, reviewed_images
-from backend.learning.reviews import Reviews
 from backend.learning.serving import under_lessons
-from backend.learning.training import Trained, TuningFailed, train
-from backend.learning.versions import BASE, LATEST, PERSON, Versions
+from backend.learning.tutor import Records, Tutor
+from backend.learning.versions import BASE, LATEST, PERSON
 from backend.phrases import Phrases
 from backend.pictures import Pictures
 from backend.predictions import Prediction
 from backend.settings import BackendSettings
 from backend.standing import Informant
-from sam3_core import Lane, Segmenter
+from sam3_core import Segmenter
 from sam3_core.choices import Choices
-from sam3_core.errors import Busy, InvalidInput, NotReady, Sam3Error, ServerUnavailable
-from sam3_core.learning.folds import held_out
-from sam3_core.learning.lessons import Lessons
+from sam3_core.errors import Busy, NotReady, Sam3Error, ServerUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -66,18 +58,15 @@ class Teacher:
         choices: Callable[[str], Choices],
         informant: Informant,
     ) -> None:
-        self.versions = Versions(database)
-        self.predictions = Predictions(database)
-        self.reviews = Reviews(database, self.predictions)
-        self._courses = Courses(database)
+        records = Records(database)
+        self.versions, self.predictions, self.reviews = records.versions, records.predictions, records.reviews
+        self._courses = records.courses
         self._inbox = Inbox(database)
-        self._evidence = Evidence(database)
-        self._segmenter = segmenter
-        self._pictures = pictures
-        self._phrases = phrases
         self._settings = settings
-        self._site, self._choices = site, choices
-        self._version, self._info = informant.version, informant.info
+        self._version = informant.version
+        self._tutor = Tutor(
+            records, segmenter, pictures, phrases, settings, site, choices, informant, told=self._told
+        )
         self._news, self._work = threading.Event(), threading.Event()
         self._stopped = False
         self._threads = [
@@ -246,19 +235,20 @@ class Teacher:
         begun = self._courses.begin(project)
         if begun is None:
             return
-        taught, trained, said = begun.fresh, 0, list[str]()
+        trained, said, again = 0, list[str](), False
         try:
             if asked:
-                said += self._rebuild(project)
+                said += self._tutor.rebuild(project)
             if self._settings.steps - {"tuning"}:
-                said.append(self._cheap(project))
+                said.append(self._tutor.cheap(project))
             if tuned:
                 trained = begun.untuned
-                said.append(f"fine-tuning: {self._deep(project)}")
-        except _LATER as error:
-            taught = 0
+                said.append(f"fine-tuning: {self._tutor.deep(project)}")
+        except (*_LATER, sqlite3.Error) as error:
+            again = True
             said.append(f"put off: {error}")
         except (Cancelled, Sam3Error) as error:
+            again = self._stopped
             said.append(str(error))
         except Exception:  # a thread that dies here would never teach again
             log.exception("project %s: learning failed", project)
@@ -266,136 +256,13 @@ class Teacher:
         finally:
             sentence = "; ".join(said) or "nothing is switched on to be learned (SAM3_LEARN)"
             log.info("project %s: %s", project, sentence)
-            self._courses.end(project, sentence, taught=taught, tuned=trained)
-
-    def _rebuild(self, project: str) -> list[str]:
-        """Start Training names no tasks: they are read through the API, where there is a token for it.
-
-        Where that fails, what is known already is learned from; returns the sentence on it.
-        """
-        settings = self._settings
-        url, token = settings.label_studio_url, settings.label_studio_api_key
-        if not (url and token and project.isdecimal()):
-            return []
-        told = self._told(project)
-        told("reading reviews", 0.0)
-        try:
-            rebuild(
-                self.reviews, url, token, project, told=lambda tasks: told(f"reading reviews: {tasks} tasks", 0.0)
-            )
-        except (ServerUnavailable, InvalidInput) as error:
-            log.warning("project %s: its reviews are not read anew: %s", project, error)
-            return [f"reviews were not read anew: {error}"]
-        return []
-
-    def _cheap(self, project: str) -> str:
-        """The steps that need no training. What came of it, as a sentence."""
-        serving = self._serving(project)
-        trained_on = self._trained_on(project)
-        plan, images = self._material(project, without=trained_on)
-        fewest = self._settings.learn_after
-        tasks = len({image.group for image in images})
-        if tasks < fewest:
-            beside = " beside those of the fine-tuning" if trained_on else ""
-            return f"{tasks} tasks are reviewed{beside}, {fewest} are needed"
-        outcome = self._course(project, plan).run(images, serving, takes_over(serving))
-        return self._promoted(project, outcome, trained_on)[0]
-
-    def _deep(self, project: str) -> str:
-        """The fine-tuning. What came of it, as a sentence."""
-        serving = self._serving(project)
-        plan, images = self._material(project, without=())
-        album = self._album(project)
-        told = self._told(project)
-        try:
-            trained = train(
-                project, images, plan, album, self._settings, serving, self._version(), told, self._clicks
-            )
-        except TuningFailed as error:
-            return str(error)
-        held = [image for image in images if held_out(image.group)]
-        start = replace(takes_over(replace(serving, adapter=trained.adapter)), adapter=trained.adapter)
-        promoted = False
-        try:
-            outcome = self._course(project, plan).run(held, serving, start)
-            sentence, promoted = self._promoted(project, outcome, trained.tasks, trained)
-            return sentence
-        finally:
-            if not promoted:
-                trained.forget()
-
-    def _promoted(
-        self, project: str, outcome: Outcome, trained_on: tuple[str, ...], trained: Trained | None = None
-    ) -> tuple[str, bool]:
-        """What became of an outcome, as a sentence, and whether it serves now."""
-        evidence = outcome.evidence | {"trained_on": list(trained_on)}
-        if trained is not None:
-            total = evidence["total"]
-            step = {
-                "step": "tuning",
-                "why": outcome.sentence,
-                "labels": evidence["labels"],
-                "adapter": trained.adapter,
-            }
-            evidence["steps"] = [*evidence["steps"], total | step | {"promoted": outcome.lessons is not None}]
-        self._courses.tried(project, evidence | {"sentence": outcome.sentence})
-        if outcome.lessons is None:
-            return outcome.sentence, False
-        version = self.versions.promote(project, self._version(), outcome.lessons, evidence)
-        if version is None:
-            return f"{outcome.sentence}; not promoted, as a person has chosen what serves", False
-        return f"{version.name}: {outcome.sentence}", True
-
-    def _course(self, project: str, plan: Plan) -> Course:
-        settings = self._settings
-        return Course(
-            self._segmenter,
-            self._evidence,
-            self._album(project),
-            plan,
-            self._version(),
-            settings.threshold,
-            settings.steps,
-            settings.propose,
-            self._told(project),
-        )
-
-    def _material(self, project: str, without: tuple[str, ...]) -> tuple[Plan, list[ReviewedImage]]:
-        """The project's plan as its people want it, and its newest reviewed images but for some tasks'.
-
-        Raises InvalidInput where nothing is known of it.
-        """
-        known = self.reviews.project(project)
-        if known is None or not known.label_config:
-            raise InvalidInput("nothing is known of its labeling config yet")
-        plan = self._phrases.apply(project, resolve_plan(known.label_config, project=self._choices(project)))
-        if plan.problem:
-            raise InvalidInput(plan.problem)
-        left_out = set(without)
-        reviews = [review for review in self.reviews.of(project, _MOST_TASKS) if review.task not in left_out]
-        return plan, reviewed_images(reviews, plan)
-
-    def _album(self, project: str) -> Album:
-        return Album(self._pictures, self._site(project), self._settings.max_megapixels)
-
-    def _serving(self, project: str) -> Lessons:
-        version = self.versions.serving(project, self._version())
-        return version.lessons if version else Lessons()
-
-    def _trained_on(self, project: str) -> tuple[str, ...]:
-        """The tasks that the weights that serve were fine-tuned on."""
-        version = self.versions.serving(project, self._version())
-        if version is None or not version.lessons.adapter:
-            return ()
-        return tuple(map(str, version.evidence.get("trained_on", ())))
-
-    def _clicks(self) -> int:
-        """How many pieces of work the device has done for people who wait."""
-        return sum(lane.done for lane in self._info().load.lanes if lane.lane is Lane.CLICK)
+            self._courses.end(project, sentence, taught=0 if again else begun.fresh, tuned=0 if again else trained)
+            if again and asked:
+                self._courses.ask_training(project)
 
     def _told(self, project: str) -> Callable[[str, float], None]:
         last = ("", 0.0)
-        courtesy = Courtesy(self._clicks)
+        courtesy = Courtesy(self._tutor.clicks)
 
         def told(step: str, done: float) -> None:
             nonlocal last

@@ -56,7 +56,8 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Example:
-    """group: what belongs together and is never divided between learning and judging (a task's images).
+    """group: what belongs together and is never divided between learning and judging, as images that were reviewed
+    together.
 
     found: by phrase, as it is asked in a concept.
     """
