@@ -93,6 +93,16 @@ def test_a_course_is_cancelled_from_another_process(path: Path) -> None:
     server.beat("1", "judging")
 
 
+def test_a_cancellation_is_not_for_the_next_course(path: Path) -> None:
+    dead, alive = Courses(Database(path)), Courses(Database(path))
+    dead.begin("1")
+    assert alive.cancel("1")
+    with Database(path).writing() as connection:
+        connection.execute("UPDATE courses SET beat = beat - 3600")
+    assert alive.begin("1") is not None
+    alive.beat("1", "judging")
+
+
 def test_a_wanted_training_is_taken_once(path: Path) -> None:
     courses = Courses(Database(path))
     courses.ask_training("1")

@@ -113,6 +113,46 @@ def test_a_gain_that_hangs_on_few_groups_is_not_sure(proposed: Callable[..., Non
     assert work.run(start) is start
 
 
+def test_a_label_that_is_hardly_better_does_not_ride_along(proposed: Callable[..., None]) -> None:
+    proposed(thresholds=always(0.3))
+    judge = KnownWorth(better_for("car"))
+    work = course(judge, ["thresholds"])
+    start = work.judged(Draft.alike(Lessons()))
+    known = judge.tallies
+
+    def luck(images: object, plan: object, lessons_for: Callable[[str], Lessons]) -> Tallies:
+        """The bus is as before, but for a group that is a little better."""
+        found = {label: dict(groups) for label, groups in known(images, plan, lessons_for).items()}
+        found["bus"] = dict.fromkeys(GROUPS, GOOD)
+        if lessons_for("0").of_label("bus"):
+            found["bus"]["0"] = Tally(10, 0, 0)
+        return found
+
+    judge.tallies = luck  # type: ignore[method-assign]
+    assert set(dict(work.run(start).draft.whole.labels)) == {"car"}
+
+
+def test_what_costs_other_labels_more_than_it_brings_is_not_kept(proposed: Callable[..., None]) -> None:
+    proposed(
+        thresholds=lambda pupil, lesson, _: always(0.3)(pupil, lesson, _) if pupil.label == "car" else (lesson, {})
+    )
+    judge = KnownWorth(better_for("car"))
+    work = course(judge, ["thresholds"])
+    start = work.judged(Draft.alike(Lessons()))
+    known = judge.tallies
+
+    def robbed(images: object, plan: object, lessons_for: Callable[[str], Lessons]) -> Tallies:
+        """The car takes what was the bus's."""
+        found = {label: dict(groups) for label, groups in known(images, plan, lessons_for).items()}
+        if lessons_for("0").of_label("car"):
+            found["bus"] = {group: Tally(1, 9, 9) for group in GROUPS}
+        return found
+
+    judge.tallies = robbed  # type: ignore[method-assign]
+    assert work.run(start) is start
+    assert "all labels together" in work.evidence[0]["why"]
+
+
 def test_groups_are_judged_by_what_was_learned_without_them(proposed: Callable[..., None]) -> None:
     taught: dict[float, set[str]] = {}
 
