@@ -105,7 +105,8 @@ class Course:
         winner = after if better else before
         draft, steps = winner.draft, list(work.evidence)
         meaningful = False
-        if "thresholds" in self.steps:
+        # Examples of other weights say nothing about the scores of those that serve on.
+        if "thresholds" in self.steps and draft.whole.adapter == after.draft.whole.adapter:
             draft, said = calibrated(winner.draft, pupils, examples)
             meaningful = draft.whole != winner.draft.whole
             steps.append(said)
