@@ -147,14 +147,13 @@ class Plan:
     """What a labeling config asks for. ``problem`` says why there is nothing to predict; empty otherwise.
 
     remarks: what in it is not as its author meant it, and was ignored.
-    version: what its predictions are stamped with. adapter: fine-tuned weights to search with; empty without.
+    version: what its predictions are stamped with.
     """
 
     sources: tuple[ImageSource, ...]
     problem: str = ""
     remarks: tuple[str, ...] = ()
     version: str = ""
-    adapter: str = ""
 
     @property
     def interactive(self) -> bool:

@@ -142,7 +142,7 @@ class TaskSearch:
     ) -> list[Region]:
         """The regions of every label on one image."""
         source = page.source
-        results = self._search(page, picture, plan.adapter, caller)
+        results = self._search(page, picture, caller)
         self._metrics.instances.inc(sum(len(result.instances) for result in results.values()))
         self._metrics.count_removed(results.values())
         labelled = [(control, label) for control in source.controls for label in control.labels]
@@ -167,9 +167,7 @@ class TaskSearch:
                 )
             ]
 
-    def _search(
-        self, page: Page, picture: EncodedImage, adapter: str, caller: Caller
-    ) -> dict[Concept, ConceptResult]:
+    def _search(self, page: Page, picture: EncodedImage, caller: Caller) -> dict[Concept, ConceptResult]:
         """What is found for each concept of the page, apart from what people drew."""
         source, concepts = page.source, page.source.concepts
         asked = concepts
@@ -177,8 +175,7 @@ class TaskSearch:
             frame = picture.displayed_size(max_megapixels=self._max_megapixels)
             stored = StoredRegions(page.task, Place(source, page.number), frame, ShortMemory())
             asked = tuple(stored.without_drawn(concept, _labels_of(concept, source)) for concept in concepts)
-        options = FindOptions(tiles=source.tiles, adapter=adapter)
-        found = self._segmenter.find(picture, asked, options, caller=caller)
+        found = self._segmenter.find(picture, asked, FindOptions(tiles=source.tiles), caller=caller)
         return dict(zip(concepts, found, strict=True))
 
     def _read_in_turn(

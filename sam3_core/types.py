@@ -82,8 +82,9 @@ class Concept:
     rules: which instances stay; what they leave open is ``FindOptions``'.
     drawn: what is outlined in the image already, by its pixels or the box around it, and is not to be found again.
     prototypes: what earlier instances looked like; scores are what comes of them, before any rule is applied.
+    adapter: name of fine-tuned weights to search with; empty for those of the checkpoint.
 
-    Raises InvalidPrompt when there is nothing to look for.
+    Raises InvalidPrompt when there is nothing to look for, and for a name that no adapter can have.
     """
 
     phrases: tuple[str, ...] = ()
@@ -92,8 +93,11 @@ class Concept:
     rules: Rules = OPEN_RULES
     drawn: tuple[Mask | Box, ...] = ()
     prototypes: Prototypes | None = None
+    adapter: str = ""
 
     def __post_init__(self) -> None:
+        if self.adapter and not is_adapter_name(self.adapter):
+            raise InvalidPrompt(f"an adapter's name is up to 64 of a-z, 0-9 and -, not {self.adapter[:80]!r}")
         object.__setattr__(self, "phrases", _cleaned(self.phrases))
         object.__setattr__(self, "negatives", _cleaned(self.negatives))
         object.__setattr__(self, "exemplars", tuple(self.exemplars))
@@ -141,10 +145,9 @@ class FindOptions:
     negative_margin: how much surer of an object, on a scale where the threshold is 0.5, a concept must be than its
         negatives. Both are nearly sure of what a negative names: without a margin, half of it would stay. Measured,
         with others: ``python -m benchmarks.negatives``.
-    adapter: name of fine-tuned weights to search with; empty for those of the checkpoint.
     features: whether instances come with their ``feature``.
 
-    Raises InvalidPrompt for shares out of range and a name that no adapter can have.
+    Raises InvalidPrompt for shares out of range.
     """
 
     rules: Rules = OPEN_RULES
@@ -153,14 +156,11 @@ class FindOptions:
     contained_share: float = 0.85
     across_iou: float = 0.7
     negative_margin: float = 0.25
-    adapter: str = ""
     features: bool = False
 
     def __post_init__(self) -> None:
         for name in ("duplicate_iou", "contained_share", "across_iou", "negative_margin"):
             check_share(name, getattr(self, name))
-        if self.adapter and not is_adapter_name(self.adapter):
-            raise InvalidPrompt(f"an adapter's name is up to 64 of a-z, 0-9 and -, not {self.adapter[:80]!r}")
 
     def over(self, base: FindOptions) -> FindOptions:
         """These options, and where rules and tiles are open those of ``base``."""

@@ -12,9 +12,6 @@ from sam3_core.learning.lessons import NOTHING_LEARNED, Lesson
 def changes(version: Version, parent: Version | None) -> Iterator[str]:
     """What is other in a version than in the one before it. parent: None for the weights as they came."""
     before = parent.lessons if parent is not None else NOTHING_LEARNED
-    if version.lessons.adapter != before.adapter:
-        tuned = version.lessons.adapter
-        yield f"searches with the fine-tuned weights {tuned}" if tuned else "searches without fine-tuned weights"
     names = dict.fromkeys(label for lessons in (before, version.lessons) for label, _ in lessons.labels)
     for label in sorted(names):
         old, new = before.of_label(label), version.lessons.of_label(label)
@@ -24,6 +21,9 @@ def changes(version: Version, parent: Version | None) -> Iterator[str]:
 
 
 def _changes_of_label(old: Lesson, new: Lesson) -> Iterator[str]:
+    if old.adapter != new.adapter:
+        tuned = new.adapter
+        yield f"searched with the fine-tuned weights {tuned}" if tuned else "searched without fine-tuned weights"
     looked, looks = old.phrases or old.asked, new.phrases or new.asked
     if looked != looks:
         yield f"looks for {_phrases(looks)} instead of {_phrases(looked)}"

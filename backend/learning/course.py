@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +59,11 @@ class Course:
     def run(self, images: Sequence[ReviewedImage], serving: Lessons, start: Lessons) -> Outcome:
         """Learn from the images, from ``start`` on, and compare with what serves.
 
-        start: what is taken over as it is: an adapter, and the wordings that it was made with. None of its parts may
+        start: what is taken over as it is: adapters, and the wordings that they were made with. None of its parts may
         have been learned from these images. Raises what keeps the model from working, and what ``told`` raises.
         """
         pupils = self._pupils()
-        examples = self._examples(images, pupils, start.adapter)
+        examples = self._examples(images, pupils, start)
         judge = Judge(self.segmenter, self.album, lambda done: self.told("judging", done))
         steps = [step for step in PROPOSALS if step in self.steps]
         work = Curriculum(
@@ -74,15 +74,11 @@ class Course:
         begun = before if start == serving else work.judged(Draft.alike(start))
         after = work.run(begun)
         after = self._merged(work, before, after, pupils)
-        return self._outcome(work, before, after, pupils, examples)
+        learned_by = {pupil.label: _adapter(start, pupil.label) for pupil in pupils}
+        return self._outcome(work, before, after, pupils, examples, learned_by)
 
     def _merged(self, work: Curriculum, before: Standing, after: Standing, pupils: Sequence[Pupil]) -> Standing:
-        """Each label with the new lesson where it beats the one that serves, else with that one.
-
-        Other weights change every label at once: then there is nothing to choose.
-        """
-        if before.draft.whole.adapter != after.draft.whole.adapter:
-            return after
+        """Each label with the new lesson where it beats the one that serves, else with that one."""
         kept: dict[str, tuple[Lesson, tuple[Lesson, ...]]] = {}
         for pupil in pupils:
             old, new = before.draft.lesson(pupil.label), after.draft.lesson(pupil.label)
@@ -92,22 +88,30 @@ class Course:
                 whole or pupil.untaught,
                 tuple(part or pupil.untaught for part in parts),
             )
-        draft = Draft.alike(Lessons(adapter=after.draft.whole.adapter)).with_labels(kept)
+        draft = Draft.alike(Lessons()).with_labels(kept)
         if draft == after.draft:
             return after
         return before if draft == before.draft else work.judged(draft)
 
     def _outcome(
-        self, work: Curriculum, before: Standing, after: Standing, pupils: Sequence[Pupil], examples: Examples
+        self,
+        work: Curriculum,
+        before: Standing,
+        after: Standing,
+        pupils: Sequence[Pupil],
+        examples: Examples,
+        learned_by: Mapping[str, str],
     ) -> Outcome:
+        """learned_by: by label, the adapter that was asked for the examples."""
         gain = difference(pooled(before.tallies), pooled(after.tallies))
         better = gain.low > 0
         winner = after if better else before
         draft, steps = winner.draft, list(work.evidence)
         meaningful = False
-        # Examples of other weights say nothing about the scores of those that serve on.
-        if "thresholds" in self.steps and draft.whole.adapter == after.draft.whole.adapter:
-            draft, said = calibrated(winner.draft, pupils, examples)
+        if "thresholds" in self.steps:
+            # Examples of other weights say nothing about the scores of those that serve.
+            same = [one for one in pupils if _adapter(draft.whole, one.label) == learned_by[one.label]]
+            draft, said = calibrated(winner.draft, same, examples)
             meaningful = draft.whole != winner.draft.whole
             steps.append(said)
         total = compared(before.tallies, after.tallies, gain)
@@ -152,21 +156,25 @@ class Course:
                 )
         return list(found.values())
 
-    def _examples(self, images: Sequence[ReviewedImage], pupils: Sequence[Pupil], adapter: str) -> Examples:
+    def _examples(self, images: Sequence[ReviewedImage], pupils: Sequence[Pupil], start: Lessons) -> Examples:
         if not self.steps & set(PROPOSALS):
             return {}
         gatherer = Gatherer(
             self.segmenter, self.evidence, self.album, self.version, lambda done: self.told("gathering", done)
         )
-        return gatherer.examples(images, self.plan, {pupil.label: pupil.offered for pupil in pupils}, adapter)
+        offered = {pupil.label: pupil.offered for pupil in pupils}
+        return gatherer.examples(images, self.plan, offered, {name: one.adapter for name, one in start.labels})
 
 
 def takes_over(lessons: Lessons) -> Lessons:
-    """What a new course begins with: the adapter, and the wordings it was trained with; all else is learned anew.
+    """What a new course begins with: adapters, and the wordings they were trained with; all else is learned anew.
 
     Without an adapter that is nothing: wordings are cheap to choose again.
     """
-    if not lessons.adapter:
-        return Lessons()
-    labels = {name: Lesson(one.asked, phrases=one.phrases) for name, one in lessons.labels}
-    return Lessons.of(labels, lessons.adapter)
+    tuned = {name: one for name, one in lessons.labels if one.adapter}
+    return Lessons.of({name: Lesson(one.asked, one.phrases, adapter=one.adapter) for name, one in tuned.items()})
+
+
+def _adapter(lessons: Lessons, label: str) -> str:
+    lesson = lessons.of_label(label)
+    return lesson.adapter if lesson else ""

@@ -7,7 +7,7 @@ served, and once more for each fold, without that fold's, to be judged.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from backend.labeling import Plan
@@ -181,4 +181,4 @@ def _why(kept: bool, better: set[str], changed: Mapping[str, object], gain: Inte
 
 
 def _with(lessons: Lessons, labels: Mapping[str, Lesson]) -> Lessons:
-    return replace(Lessons.of({**dict(lessons.labels), **labels}), adapter=lessons.adapter)
+    return Lessons.of({**dict(lessons.labels), **labels})

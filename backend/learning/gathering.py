@@ -46,18 +46,22 @@ class Gatherer:
         self._told = told
 
     def examples(
-        self, images: Sequence[ReviewedImage], plan: Plan, wordings: Mapping[str, Sequence[str]], adapter: str
+        self,
+        images: Sequence[ReviewedImage],
+        plan: Plan,
+        wordings: Mapping[str, Sequence[str]],
+        adapters: Mapping[str, str],
     ) -> Examples:
         """What each of a label's wordings finds on the images, and what is there.
 
-        wordings: by label, besides its own phrases. adapter: which weights are asked; empty for the checkpoint's.
+        wordings: by label, besides its own phrases. adapters: by label, where others than the checkpoint's are asked.
         Images that cannot be had are left out. Raises what keeps the model from working.
         """
         examples: dict[str, list[Example]] = {}
         for number, (image, picture) in enumerate(self._album.usable(images)):
             source = plan.source(image.spot.source)
             assert source is not None  # the images come from this plan
-            heard = self._heard(image, picture, source, wordings, adapter)
+            heard = self._heard(image, picture, source, wordings, adapters)
             for label, found in heard.items():
                 examples.setdefault(label, []).append(Example(image.group, image.truth[label], found))
             self._told((number + 1) / len(images))
@@ -69,21 +73,21 @@ class Gatherer:
         picture: EncodedImage,
         source: ImageSource,
         wordings: Mapping[str, Sequence[str]],
-        adapter: str,
+        adapters: Mapping[str, str],
     ) -> dict[str, dict[str, Heard]]:
         """By label and phrase."""
-        prefix = f"{self._version} {adapter} {picture.key} {source.tiles}"
+        prefix = f"{self._version} {picture.key} {source.tiles}"
         asked = [
             _Asked(label.value, phrase, concept, _fingerprint(prefix, concept))
             for label in source.labels
             for phrase in dict.fromkeys((*label.concept.phrases, *wordings.get(label.value, ())))
-            if (concept := _alone(label, phrase))
+            if (concept := _alone(label, phrase, adapters.get(label.value, "")))
         ]
         questions = {one.question for one in asked}
         known = self._evidence.of(image.spot, questions)
         new = {one.question: one.concept for one in asked if one.question not in known}
         if new:
-            options = FindOptions(tiles=source.tiles, adapter=adapter, features=True)
+            options = FindOptions(tiles=source.tiles, features=True)
             results = self._segmenter.find(picture, tuple(new.values()), options, caller=Caller(Lane.BULK))
             found = {
                 question: Heard(
@@ -99,16 +103,16 @@ class Gatherer:
         return heard
 
 
-def _alone(label: Label, phrase: str) -> Concept | None:
+def _alone(label: Label, phrase: str, adapter: str) -> Concept | None:
     """One wording under the label's own rules, down to low scores and whatever else claims the objects; None for what
     is no phrase."""
     rules = replace(label.concept.rules, threshold=FLOOR, presence=0.0, max_instances=None, top_k=0, overlap=True)
     try:
-        return Concept((phrase,), negatives=label.concept.negatives, rules=rules)
+        return Concept((phrase,), negatives=label.concept.negatives, rules=rules, adapter=adapter)
     except Sam3Error:
         return None
 
 
 def _fingerprint(prefix: str, concept: Concept) -> str:
-    text = repr((prefix, concept.phrases, concept.negatives, concept.rules))
+    text = repr((prefix, concept.adapter, concept.phrases, concept.negatives, concept.rules))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -39,7 +39,7 @@ class Judge:
             searched = plans.setdefault(lessons, under_lessons(plan, lessons))
             source = searched.source(image.spot.source)
             assert source is not None  # the images come from this plan
-            options = FindOptions(tiles=source.tiles, adapter=lessons.adapter)
+            options = FindOptions(tiles=source.tiles)
             found = self._segmenter.find(picture, source.concepts, options, caller=Caller(Lane.BULK))
             results = dict(zip(source.concepts, found, strict=True))
             for label in source.labels:

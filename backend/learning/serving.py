@@ -27,7 +27,7 @@ def under_lessons(plan: Plan, lessons: Lessons, request: Choices = OPEN) -> Plan
     for source in plan.sources:
         controls = (replace(c, labels=tuple(learned(label) for label in c.labels)) for c in source.controls)
         sources.append(replace(source, controls=tuple(controls)))
-    return replace(plan, sources=tuple(sources), adapter=lessons.adapter)
+    return replace(plan, sources=tuple(sources))
 
 
 def _under_lesson(label: Label, lesson: Lesson, request: Choices) -> Label:
@@ -37,5 +37,11 @@ def _under_lesson(label: Label, lesson: Lesson, request: Choices) -> Label:
     rules = concept.rules
     if lesson.threshold is not None and request.rules.threshold is None:
         rules = replace(rules, threshold=lesson.threshold)
-    concept = replace(concept, phrases=lesson.phrases or concept.phrases, rules=rules, prototypes=lesson.prototypes)
+    concept = replace(
+        concept,
+        phrases=lesson.phrases or concept.phrases,
+        rules=rules,
+        prototypes=lesson.prototypes,
+        adapter=lesson.adapter,
+    )
     return replace(label, concept=concept, calibration=lesson.calibration)

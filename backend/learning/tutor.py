@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from backend.database import Database
 from backend.images import Site
@@ -26,7 +26,7 @@ from sam3_core import Lane, Segmenter
 from sam3_core.choices import Choices
 from sam3_core.errors import InvalidInput, ServerUnavailable
 from sam3_core.learning.folds import held_out
-from sam3_core.learning.lessons import Lessons
+from sam3_core.learning.lessons import Lesson, Lessons
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +115,12 @@ class Tutor:
         except TuningFailed as error:
             return str(error)
         held = [image for image in images if held_out(image.group)]
-        start = replace(takes_over(replace(serving, adapter=trained.adapter)), adapter=trained.adapter)
+        start = _tuned(plan, serving, trained.adapter)
         promoted = False
         try:
             outcome = self._course(project, plan).run(held, serving, start)
-            sentence, promoted = self._promoted(project, outcome, trained.tasks, trained)
+            every = sorted({*trained.tasks, *self._trained_on(project)})  # some labels may keep earlier weights
+            sentence, promoted = self._promoted(project, outcome, tuple(every), trained)
             return sentence
         finally:
             if not promoted:
@@ -186,7 +187,7 @@ class Tutor:
     def _trained_on(self, project: str) -> tuple[str, ...]:
         """The tasks that the weights that serve were fine-tuned on."""
         version = self.records.versions.serving(project, self._base)
-        if version is None or not version.lessons.adapter:
+        if version is None or not version.lessons.adapters:
             return ()
         return tuple(map(str, version.evidence.get("trained_on", ())))
 
@@ -194,3 +195,14 @@ class Tutor:
     def _base(self) -> str:
         """Names the weights."""
         return self.informant.version()
+
+
+def _tuned(plan: Plan, serving: Lessons, adapter: str) -> Lessons:
+    """Every label with the fine-tuned weights, and the wordings that they were trained with."""
+    labels: dict[str, Lesson] = {}
+    for label in (label for source in plan.sources for label in source.labels):
+        lesson = serving.of_label(label.value)
+        asked = label.concept.phrases
+        phrases = lesson.phrases if lesson and lesson.asked == asked else None
+        labels.setdefault(label.value, Lesson(asked, phrases, adapter=adapter))
+    return Lessons.of(labels)

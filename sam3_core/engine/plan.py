@@ -52,7 +52,7 @@ class Question:
     """One prompt for one image.
 
     view: the image's ``vision`` embedding. floor: least score for a query to get a mask. count: so many best ones get
-    one in any case. features: whether what gets a mask gets its feature too. adapter: as ``FindOptions.adapter``.
+    one in any case. features: whether what gets a mask gets its feature too. adapter: as ``Concept.adapter``.
     """
 
     view: Embedding
@@ -116,7 +116,7 @@ class Plan:
 
     floors: per prompt the least score of a candidate that any concept could still want. counts: so many candidates at
     least, whatever their score. wishes: what each concept that asks it wants. features: whether any concept judges by
-    them, or the caller wants them. adapter: the options'.
+    them, or the caller wants them. adapters: the weights that each prompt is asked of.
     """
 
     prompts: tuple[Prompt, ...]
@@ -125,11 +125,11 @@ class Plan:
     steps: tuple[Step, ...]
     wishes: tuple[tuple[Wish, ...], ...]
     features: bool = False
-    adapter: str = ""
+    adapters: tuple[str, ...] = ()
 
     def question(self, view: Embedding, place: int, prompt: Prompt) -> Question:
         """The prompt at a place, or what stands for it in this view of the image."""
-        return Question(view, prompt, self.floors[place], self.counts[place], self.features, self.adapter)
+        return Question(view, prompt, self.floors[place], self.counts[place], self.features, self.adapters[place])
 
     def found(self, place: int, detection: Detection, size: tuple[int, int]) -> Found:
         """What the prompt at a place found in a view of ``(width, height)``, as far as any concept wants it.
@@ -157,7 +157,8 @@ def make_plan(
     features = options.features or any(concept.prototypes is not None for concept in concepts)
     wishes = tuple(map(tuple, asking.wishes))
     floors = tuple(min(wish.floor for wish in some) for some in wishes)
-    return Plan(tuple(asking.places), floors, tuple(asking.counts), steps, wishes, features, options.adapter)
+    prompts, adapters = tuple(prompt for prompt, _ in asking.places), tuple(name for _, name in asking.places)
+    return Plan(prompts, floors, tuple(asking.counts), steps, wishes, features, adapters)
 
 
 def candidates(top_k: int) -> int:
@@ -170,17 +171,17 @@ def candidates(top_k: int) -> int:
 
 
 class _Asking:
-    """The different prompts so far, each with its place, what is wanted of it, and the count."""
+    """The different prompts so far, each with its weights, its place, what is wanted of it, and the count."""
 
     def __init__(self) -> None:
-        self.places: dict[Prompt, int] = {}
+        self.places: dict[tuple[Prompt, str], int] = {}
         self.wishes: list[list[Wish]] = []
         self.counts: list[int] = []
 
-    def place(self, prompt: Prompt, rules: Rules, prototypes: Prototypes | None = None) -> int:
-        """Where the prompt is asked for what the rules want, and it may be for others."""
+    def place(self, prompt: Prompt, adapter: str, rules: Rules, prototypes: Prototypes | None = None) -> int:
+        """Where the prompt is asked of these weights for what the rules want, and it may be for others."""
         wish, count = Wish(rules.threshold or 0.0, prototypes), candidates(rules.top_k or 0)
-        place = self.places.setdefault(prompt, len(self.places))
+        place = self.places.setdefault((prompt, adapter), len(self.places))
         if place == len(self.wishes):
             self.wishes.append([])
             self.counts.append(count)
@@ -204,13 +205,13 @@ def _step(concept: Concept, size: tuple[int, int], options: FindOptions, wording
     phrases: dict[int, str] = {}  # two phrases may be worded alike: the first is it
     for written, words in wanted:
         for asked in words.asked:
-            place = asking.place(Prompt(asked.lower(), exhibits), rules, concept.prototypes)
+            place = asking.place(Prompt(asked.lower(), exhibits), concept.adapter, rules, concept.prototypes)
             phrases.setdefault(place, written)
     lookalikes = [Prompt(asked.lower()) for words in unwanted for asked in words.asked]
     lookalikes += [Prompt(EXEMPLARS_ONLY, (_exhibit(box, True, size),)) for box in refused]
     return Step(
         phrases=tuple((written, place) for place, written in phrases.items()),
-        negatives=tuple(dict.fromkeys(asking.place(prompt, rules) for prompt in lookalikes)),
+        negatives=tuple(dict.fromkeys(asking.place(prompt, concept.adapter, rules) for prompt in lookalikes)),
         rules=rules,
         shown=tuple(box for box, positive in boxes if positive),
         refused=refused,

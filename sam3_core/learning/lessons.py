@@ -35,7 +35,8 @@ class Lesson:
 
     asked: the phrases that its author wants looked for, as they were when it was learned: a lesson does not outlive
     them. phrases: to look for instead, out of them and their variants. threshold: least score, 0..1, after the
-    prototypes had their say. calibration: of the score that comes out.
+    prototypes had their say. calibration: of the score that comes out. adapter: names the fine-tuned weights that are
+    asked, and that all the rest goes with; empty for the checkpoint's own.
     """
 
     asked: tuple[str, ...]
@@ -43,6 +44,7 @@ class Lesson:
     threshold: float | None = None
     calibration: Calibration | None = None
     prototypes: Prototypes | None = None
+    adapter: str = ""
 
     def __post_init__(self) -> None:
         check_share("threshold", self.threshold)
@@ -50,20 +52,25 @@ class Lesson:
     @property
     def empty(self) -> bool:
         """Whether nothing was learned."""
-        return (self.phrases, self.threshold, self.calibration, self.prototypes) == (None,) * 4
+        return not self.adapter and (self.phrases, self.threshold, self.calibration, self.prototypes) == (None,) * 4
 
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """What was learned about a set of labels. adapter: names the fine-tuned weights they go with; empty without."""
+    """What was learned about a set of labels."""
 
     labels: tuple[tuple[str, Lesson], ...] = ()
-    adapter: str = ""
 
     @classmethod
-    def of(cls, labels: Mapping[str, Lesson], adapter: str = "") -> Lessons:
+    def of(cls, labels: Mapping[str, Lesson]) -> Lessons:
         """Of the labels about which something was learned, sorted by name."""
-        return cls(tuple(sorted((name, one) for name, one in labels.items() if not one.empty)), adapter)
+        taught = ((name, one) for name, one in labels.items() if not one.empty)
+        return cls(tuple(sorted(taught, key=lambda pair: pair[0])))
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        """The names of all fine-tuned weights that are asked."""
+        return frozenset(one.adapter for _, one in self.labels if one.adapter)
 
     def of_label(self, label: str) -> Lesson | None:
         """What was learned about a label, or None."""
@@ -72,19 +79,19 @@ class Lessons:
     @property
     def empty(self) -> bool:
         """Whether they change nothing."""
-        return not self.labels and not self.adapter
+        return not self.labels
 
     def to_json(self) -> str:
         """As ``from_json`` reads it: equal lessons are equal text."""
         labels = {name: _lesson_json(lesson) for name, lesson in self.labels}
-        return json.dumps({"labels": labels, "adapter": self.adapter}, sort_keys=True, ensure_ascii=False)
+        return json.dumps({"labels": labels}, sort_keys=True, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Lessons:
         """Raises InvalidInput for anything that ``to_json`` does not write."""
         try:
             read = json.loads(text)
-            return cls.of({name: _lesson(one) for name, one in read["labels"].items()}, str(read["adapter"]))
+            return cls.of({name: _lesson(one) for name, one in read["labels"].items()})
         except (ValueError, KeyError, TypeError, AttributeError, Sam3Error) as error:
             raise InvalidInput(f"these are no lessons: {error}") from None
 
@@ -96,6 +103,7 @@ def _lesson_json(lesson: Lesson) -> dict[str, Any]:
     calibration, prototypes = lesson.calibration, lesson.prototypes
     every: dict[str, Any] = {
         "asked": list(lesson.asked),
+        "adapter": lesson.adapter,
         "phrases": None if lesson.phrases is None else list(lesson.phrases),
         "threshold": lesson.threshold,
         "calibration": calibration and {"slope": calibration.slope, "offset": calibration.offset},
@@ -108,7 +116,7 @@ def _lesson_json(lesson: Lesson) -> dict[str, Any]:
             "bias": prototypes.bias,
         },
     }
-    return {name: value for name, value in every.items() if value is not None}
+    return {name: value for name, value in every.items() if value not in (None, "")}
 
 
 def _lesson(read: Mapping[str, Any]) -> Lesson:
@@ -126,4 +134,5 @@ def _lesson(read: Mapping[str, Any]) -> Lesson:
             float(prototypes["weight"]),
             float(prototypes["bias"]),
         ),
+        adapter=str(read.get("adapter", "")),
     )

@@ -115,6 +115,7 @@ class WireConcept(Body):
     rules: WireRules = WireRules()
     drawn: tuple[WireDrawn, ...] = ()
     prototypes: WirePrototypes | None = None
+    adapter: str | None = None
 
     @classmethod
     def of(cls, concept: Concept) -> Self:
@@ -125,6 +126,7 @@ class WireConcept(Body):
             rules=WireRules.of(concept.rules),
             drawn=tuple(WireDrawn.of(one) for one in concept.drawn),
             prototypes=WirePrototypes.of(concept.prototypes) if concept.prototypes is not None else None,
+            adapter=concept.adapter or None,  # what is not asked for is not sent: older servers do not know it
         )
 
     def concept(self, max_megapixels: float) -> Concept:
@@ -135,6 +137,7 @@ class WireConcept(Body):
             rules=self.rules.rules(),
             drawn=tuple(one.drawn(max_megapixels) for one in self.drawn),
             prototypes=self.prototypes.prototypes() if self.prototypes is not None else None,
+            adapter=self.adapter or "",
         )
 
 
@@ -147,7 +150,6 @@ class WireFindOptions(Body):
     contained_share: float = FindOptions().contained_share
     across_iou: float = FindOptions().across_iou
     negative_margin: float = FindOptions().negative_margin
-    adapter: str | None = None
     features: bool | None = None
 
     @classmethod
@@ -159,7 +161,6 @@ class WireFindOptions(Body):
             contained_share=options.contained_share,
             across_iou=options.across_iou,
             negative_margin=options.negative_margin,
-            adapter=options.adapter or None,  # what is not asked for is not sent: older servers do not know it
             features=options.features or None,
         )
 
@@ -171,7 +172,6 @@ class WireFindOptions(Body):
             contained_share=self.contained_share,
             across_iou=self.across_iou,
             negative_margin=self.negative_margin,
-            adapter=self.adapter or "",
             features=bool(self.features),
         )
 

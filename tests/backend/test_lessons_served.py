@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from backend.labeling import Label, Plan, resolve_plan
@@ -24,14 +26,14 @@ def label(plan: Plan, value: str) -> Label:
 
 def test_a_lesson_wins_over_its_labels_author() -> None:
     plan = resolve_plan(CONFIG)
-    learned = under_lessons(plan, Lessons.of({"Car": CAR}, "p1-abc"))
+    learned = under_lessons(plan, Lessons.of({"Car": replace(CAR, adapter="p1-abc")}))
     car = label(learned, "Car")
     assert car.concept.phrases == ("auto",)
     assert car.concept.rules.threshold == 0.4
     assert car.concept.negatives == ("bus",)
     assert car.concept.prototypes == PROTOTYPES
     assert car.calibration == Calibration(2.0, 0.1)
-    assert learned.adapter == "p1-abc"
+    assert car.concept.adapter == "p1-abc"
     assert label(learned, "Bus") == label(plan, "Bus")
     assert label(plan, "Car").concept.rules.threshold == 0.9, "the plan itself is shared and must not change"
 

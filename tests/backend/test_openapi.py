@@ -126,7 +126,7 @@ def test_requests_of_our_client_are_documented(scenes: list[Scene]) -> None:
     mask = Mask.from_full(scenes[0].objects[0].mask)
     rules = Rules(0.1, 0.2, Area(3), Area(0.5, relative=True), 4, 5, True)
     concept = Concept(("a",), (Exemplar(Box(0, 0, 1, 1), False),), ("b",), rules, (mask, Box(1, 2, 3, 4)), LOOKS)
-    find = FindRequest.of([concept], FindOptions(rules=rules, tiles=Tiling.AUTO, adapter="a-1", features=True))
+    find = FindRequest.of([concept], FindOptions(rules=rules, tiles=Tiling.AUTO, features=True))
     prompt = VisualPrompt((Point(1, 2, False),), Box(0, 0, 5, 5), mask)
     outline = OutlineRequest.of(prompt, OutlineOptions(3))
     for request, name in ((find, "FindRequest"), (outline, "OutlineRequest")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def taught(path: Path, tasks: list[dict[str, Any]], labels: tuple[str, ...] = LA
     reviews.replace(str(PROJECT), config(labels), title, json.loads(json.dumps(tasks)))
     first = Lesson((labels[0],), phrases=("disc", labels[0]), threshold=0.31, calibration=Calibration(1.2, -0.1))
     versions.promote(str(PROJECT), BASE, Lessons.of({labels[0]: first}), EVIDENCE)
-    versions.promote(str(PROJECT), BASE, Lessons.of({labels[0]: first}, "p12-abc"), {"tasks": 12})
+    versions.promote(str(PROJECT), BASE, Lessons.of({labels[0]: replace(first, adapter="p12-abc")}), {"tasks": 12})
     versions.use(str(PROJECT), "1")
     courses = Courses(database)
     courses.begin(str(PROJECT))

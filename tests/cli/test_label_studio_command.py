@@ -49,7 +49,7 @@ def test_versions_are_listed_with_what_they_brought(store: Path) -> None:
     second, first, base = (
         next(line for line in done.output.splitlines() if name in line) for name in (NAMES[1], NAMES[0], "base ")
     )
-    assert "searches with the fine-tuned weights p12-abc" in second
+    assert "searched with the fine-tuned weights p12-abc" in second
     assert "0.610 → 0.740" in first
     assert "serves" in first
     assert "serves" not in second

@@ -148,10 +148,10 @@ def test_changes_are_told_against_the_version_before() -> None:
     memory = Prototypes.of(np.eye(2, dtype=np.float32), np.zeros((0, 2), np.float32), 1.0)
     old = version(1, Lessons.of({"car": Lesson(("car",), threshold=0.4)}))
     lesson = Lesson(("car",), ("van", "car"), 0.3, Calibration(1.0, 0.0), memory)
-    new = version(2, Lessons.of({"car": lesson}, "tuned"))
+    new = version(2, Lessons.of({"car": replace(lesson, adapter="tuned")}))
     assert list(changes(old, None)) == ["car: threshold as set → 0.40"]
     assert list(changes(new, old)) == [
-        "searches with the fine-tuned weights tuned",
+        "car: searched with the fine-tuned weights tuned",
         "car: looks for van; car instead of car",
         "car: threshold 0.40 → 0.30",
         "car: compares with how earlier instances looked",
@@ -185,7 +185,7 @@ def test_evidence_may_lack_anything(evidence: dict[str, Any]) -> None:
 
 def test_strangers_texts_stay_texts() -> None:
     """Labels, titles, versions, phrases, reasons: everything that the page shows."""
-    lessons = Lessons.of({HOSTILE: Lesson((HOSTILE,), phrases=(HOSTILE,))}, HOSTILE)
+    lessons = Lessons.of({HOSTILE: Lesson((HOSTILE,), phrases=(HOSTILE,), adapter=HOSTILE)})
     steps = [
         {
             "step": HOSTILE,

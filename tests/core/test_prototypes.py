@@ -120,20 +120,19 @@ lessons = st.builds(
     threshold=st.none() | st.floats(0, 1),
     calibration=st.none() | st.builds(Calibration, st.floats(0.01, 10), st.floats(-10, 10)),
     prototypes=st.none() | prototypes,
+    adapter=st.sampled_from(["", "a-1"]),
 )
 
 
-@given(st.dictionaries(st.text(max_size=8), lessons, max_size=3), st.sampled_from(["", "a-1"]))
+@given(st.dictionaries(st.text(max_size=8), lessons, max_size=3))
 @settings(max_examples=50)
-def test_lessons_come_back(labels: dict[str, Lesson], adapter: str) -> None:
-    learned = Lessons.of(labels, adapter)
+def test_lessons_come_back(labels: dict[str, Lesson]) -> None:
+    learned = Lessons.of(labels)
     assert Lessons.from_json(learned.to_json()) == learned
     assert Lessons.from_json(learned.to_json()).to_json() == learned.to_json()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"labels": 3, "adapter": ""}', '{"labels": {"a": {}}, "adapter": ""}']
-)
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"labels": 3}', '{"labels": {"a": {}}}'])
 def test_what_is_no_lesson_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="no lessons"):
         Lessons.from_json(text)

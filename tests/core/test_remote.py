@@ -254,7 +254,7 @@ BAD_CALLS: dict[str, Callable[[Segmenter, bytes], object]] = {
         data, [Concept(("shape",), prototypes=Prototypes(3, b"", b"", 1.0))]
     ),
     "an adapter that is not there": lambda s, data: s.find(
-        data, [Concept(("shape",))], FindOptions(adapter="better-than-ever")
+        data, [Concept(("shape",), adapter="better-than-ever")]
     ),
     "an empty mask": lambda s, data: s.outline(data, VisualPrompt(mask=mask_of(np.zeros((0, 0), bool), (320, 240)))),
 }  # fmt: skip

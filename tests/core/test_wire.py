@@ -91,6 +91,7 @@ concepts = st.builds(
     rules=rules,
     drawn=st.lists(masks() | boxes(), max_size=3).map(tuple),
     prototypes=st.none() | prototypes,
+    adapter=st.just("") | st.from_regex("[0-9a-z-]{1,64}", fullmatch=True),
 )
 find_options = st.builds(
     FindOptions,
@@ -100,7 +101,6 @@ find_options = st.builds(
     contained_share=shares,
     across_iou=shares,
     negative_margin=shares,
-    adapter=st.just("") | st.from_regex("[0-9a-z-]{1,64}", fullmatch=True),
     features=st.booleans(),
 )
 prompts = st.builds(
@@ -262,7 +262,7 @@ def outline_body(**prompt: Any) -> bytes:
         (b'{"concepts": [], "options": {"duplicate_iou": "0.5"}}', "options.duplicate_iou"),
         (b'{"concepts": [{"exemplars": [{"box": [NaN, 0, 1, 1]}]}]}', "concepts[0].exemplars[0].box[0]"),
         (b'{"concepts": [{"exemplars": [{"box": [1e999, 0, 1, 1]}]}]}', "concepts[0].exemplars[0].box[0]"),
-        (b'{"concepts": [], "options": {"adapter": 5}}', "options.adapter"),
+        (b'{"concepts": [{"phrases": ["a"], "adapter": 5}]}', "concepts[0].adapter"),
         (b'{"concepts": [], "options": {"features": 1}}', "options.features"),
         (find_body(prototypes={"width": 0, "weight": 1}), "concepts[0].prototypes.width"),
         (find_body(prototypes={"width": 1}), "concepts[0].prototypes.weight"),
@@ -354,14 +354,16 @@ def test_many_small_runs_cannot_ask_for_much_memory() -> None:
 
 @pytest.mark.parametrize("name", ["../a", "a/b", "A", "a.b", "a" * 65, " ", "a\n", "\u0661", "a\0"])
 def test_a_name_of_an_adapter_is_never_a_path(name: str) -> None:
-    body = json.dumps({"concepts": [], "options": {"adapter": name}}).encode()
-    with pytest.raises(InvalidPrompt, match="options: an adapter's name"):
+    body = json.dumps({"concepts": [{"phrases": ["a"], "adapter": name}]}).encode()
+    with pytest.raises(InvalidPrompt, match="an adapter's name"):
         read(FindRequest, body).parsed(max_megapixels=4)
 
 
 def test_what_is_not_asked_for_is_not_sent() -> None:
     """A server that does not know these fields yet would refuse them."""
-    assert not {"adapter", "features"} & set(strict(FindRequest.of([], FindOptions()).text())["options"])
+    asked = strict(FindRequest.of([Concept(("a",))], FindOptions()).text())
+    assert "features" not in asked["options"]
+    assert "adapter" not in asked["concepts"][0]
 
 
 @pytest.mark.parametrize("feature", ["", "AA==", "AAAA", "?", "AAAAAA= ="])

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def ask(segmenter: LocalSegmenter, adapter: str = "", **options: object) -> ConceptResult:
     low = Rules(threshold=0.01, overlap=True)
-    (result,) = segmenter.find(png(), [DOG], FindOptions(rules=low, adapter=adapter, **options))
+    (result,) = segmenter.find(png(), [replace(DOG, adapter=adapter)], FindOptions(rules=low, **options))
     return result
 
 

@@ -117,14 +117,25 @@ def test_a_box_is_clipped_to_the_image_and_one_outside_refused() -> None:
 def test_prototypes_lower_the_floor_of_their_own_prompts_alone() -> None:
     judge = Prototypes.of(np.eye(1, 4, dtype=np.float32), np.zeros((0, 4), np.float32), 2.0)
     judged = Concept(("a", "b"), negatives=("c",), prototypes=judge)
-    plan = make_plan([judged, Concept(("b", "d"))], SIZE, FindOptions(rules=Rules(threshold=0.5), adapter="x"))
-    assert [prompt.text for prompt in plan.prompts] == ["a", "b", "c", "d"]
-    assert plan.floors == pytest.approx((0.119, 0.119, 0.5, 0.5), abs=1e-3)
-    assert (plan.features, plan.adapter) == (True, "x")
+    plan = make_plan([judged, Concept(("b", "d"), adapter="x")], SIZE, FindOptions(rules=Rules(threshold=0.5)))
+    assert [prompt.text for prompt in plan.prompts] == ["a", "b", "c", "b", "d"]
+    assert plan.floors == pytest.approx((0.119, 0.119, 0.5, 0.5, 0.5), abs=1e-3)
+    assert plan.features
     view = Embedding((), SIZE)
     asked = plan.question(view, 1, plan.prompts[1])
-    assert (asked.features, asked.adapter, asked.floor) == (True, "x", plan.floors[1])
+    assert (asked.features, asked.adapter, asked.floor) == (True, "", plan.floors[1])
     assert not make_plan([Concept(("a",))], SIZE, FindOptions()).features
+
+
+def test_a_phrase_is_asked_once_of_each_adapter() -> None:
+    concepts = [Concept(("a",)), Concept(("a", "b"), adapter="x"), Concept(("b",), negatives=("a",), adapter="x")]
+    plan = make_plan(concepts, SIZE, FindOptions())
+    assert [prompt.text for prompt in plan.prompts] == ["a", "a", "b"]
+    assert plan.adapters == ("", "x", "x")
+    assert [step.phrases for step in plan.steps] == [(("a", 0),), (("a", 1), ("b", 2)), (("b", 2),)]
+    assert plan.steps[2].negatives == (1,)
+    view = Embedding((), SIZE)
+    assert [plan.question(view, place, one).adapter for place, one in enumerate(plan.prompts)] == ["", "x", "x"]
 
 
 def test_of_what_prototypes_could_lift_only_what_they_do_becomes_a_mask() -> None:

@@ -13,10 +13,12 @@ import pytest
 from backend.database import Database
 from backend.learning.versions import Versions
 from benchmarks.learning_latency import CHEAP, IDLE, TUNING, as_markdown, missed
-from sam3_core.learning.lessons import Lessons
+from sam3_core.learning.lessons import Lesson, Lessons
 from tools.chaos.stand_in import LabelStudio
 from tools.learning.events import PROJECT, Events
 from tools.learning.kill import kill_once, serving_problems, store_problems
+
+BETTER = Lessons.of({"Moon": Lesson(("moon",), adapter="better")})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
@@ -46,13 +48,13 @@ def test_another_version_than_before_is_seen(tmp_path: Path) -> None:
     versions = Versions(Database(tmp_path / "store.sqlite"))
     assert problems("base", tmp_path, "base") == []
     assert "base+1.1 serves" in problems("base+1.1", tmp_path, "base")[0]
-    versions.promote(str(PROJECT), "base", Lessons(adapter="better"), {})
+    versions.promote(str(PROJECT), "base", BETTER, {})
     assert problems("base+1.1", tmp_path, "base") == []
     assert "base serves" in problems("base", tmp_path, "base")[0]
 
 
 def test_a_version_without_its_lessons_is_seen(tmp_path: Path) -> None:
-    Versions(Database(tmp_path / "store.sqlite")).promote(str(PROJECT), "base", Lessons(adapter="better"), {})
+    Versions(Database(tmp_path / "store.sqlite")).promote(str(PROJECT), "base", BETTER, {})
     with closing(sqlite3.connect(tmp_path / "store.sqlite")) as store, store:
         store.execute("DELETE FROM versions")
     assert "does not have" in problems("base+1.1", tmp_path, "base")[0]
