@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from backend.labeling import Label, Plan, resolve_plan
+from backend.learning.course import takes_over
 from backend.learning.serving import under_lessons
+from backend.learning.tutor import _tuned
 from sam3_core.choices import OPEN, read_choices
 from sam3_core.learning.lessons import NOTHING_LEARNED, Calibration, Lesson, Lessons
 from sam3_core.prototypes import Prototypes
@@ -58,3 +60,18 @@ def test_a_lesson_changes_only_what_was_learned() -> None:
     assert after.concept.rules.threshold == 0.2
     assert after.calibration is None
     assert under_lessons(plan, NOTHING_LEARNED, OPEN) is plan
+
+
+def test_fine_tuned_weights_are_tried_for_every_label_with_the_wordings_that_serve() -> None:
+    plan = resolve_plan(CONFIG)
+    tuned = _tuned(plan, Lessons.of({"Car": CAR}), "p1-abc")
+    assert tuned.of_label("Car") == Lesson(CAR.asked, ("auto",), adapter="p1-abc")
+    assert tuned.of_label("Bus") == Lesson(("bus",), adapter="p1-abc")
+    changed = _tuned(plan, Lessons.of({"Car": replace(CAR, asked=("lorry",))}), "p1-abc")
+    assert changed.of_label("Car") == Lesson(CAR.asked, adapter="p1-abc")
+
+
+def test_a_new_course_begins_with_fine_tuned_weights_and_nothing_else_that_was_learned() -> None:
+    serving = Lessons.of({"Car": replace(CAR, adapter="p1-abc"), "Bus": Lesson(("bus",), threshold=0.3)})
+    assert takes_over(serving) == Lessons.of({"Car": Lesson(CAR.asked, CAR.phrases, adapter="p1-abc")})
+    assert serving.adapters == {"p1-abc"}
