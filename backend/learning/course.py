@@ -22,6 +22,8 @@ from sam3_core.learning.phrases import variants
 
 log = logging.getLogger(__name__)
 
+_LIKELY = 0.8  # of the bootstrap's rounds; equal lessons have a half
+
 Told = Callable[[str, float], None]
 """Hears the step at work and its share that is done; what it raises ends the course."""
 
@@ -78,12 +80,16 @@ class Course:
         return self._outcome(work, before, after, pupils, examples, learned_by)
 
     def _merged(self, work: Curriculum, before: Standing, after: Standing, pupils: Sequence[Pupil]) -> Standing:
-        """Each label with the new lesson where it beats the one that serves, else with that one."""
+        """Each label with the new lesson where that is likely to beat the one that serves, else with that one.
+
+        Likely, and not sure: of one label there may be few objects. Whether all of it together is surely better is
+        what decides in the end.
+        """
         kept: dict[str, tuple[Lesson, tuple[Lesson, ...]]] = {}
         for pupil in pupils:
             old, new = before.draft.lesson(pupil.label), after.draft.lesson(pupil.label)
             gain = difference(before.tallies.get(pupil.label, {}), after.tallies.get(pupil.label, {}))
-            whole, parts = new if gain.low > 0 else old
+            whole, parts = new if gain.share_better >= _LIKELY else old
             kept[pupil.label] = (
                 whole or pupil.untaught,
                 tuple(part or pupil.untaught for part in parts),
