@@ -65,6 +65,7 @@ class Course:
         have been learned from these images. Raises what keeps the model from working, and what ``told`` raises.
         """
         pupils = self._pupils()
+        start = still_meant(start, pupils)
         examples = self._examples(images, pupils, start)
         judge = Judge(self.segmenter, self.album, lambda done: self.told("judging", done))
         steps = [step for step in PROPOSALS if step in self.steps]
@@ -170,6 +171,12 @@ class Course:
         )
         offered = {pupil.label: pupil.offered for pupil in pupils}
         return gatherer.examples(images, self.plan, offered, {name: one.adapter for name, one in start.labels})
+
+
+def still_meant(lessons: Lessons, pupils: Sequence[Pupil]) -> Lessons:
+    """Without those of labels whose author asks for something else by now: nothing can be built on them."""
+    asked = {pupil.label: pupil.asked for pupil in pupils}
+    return Lessons.of({name: one for name, one in lessons.labels if one.asked == asked.get(name)})
 
 
 def takes_over(lessons: Lessons) -> Lessons:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from backend.labeling import Label, Plan, resolve_plan
-from backend.learning.course import takes_over
+from backend.learning.course import still_meant, takes_over
+from backend.learning.proposals import Pupil
 from backend.learning.serving import under_lessons
 from backend.learning.tutor import _tuned
 from sam3_core.choices import OPEN, read_choices
@@ -75,3 +76,11 @@ def test_a_new_course_begins_with_fine_tuned_weights_and_nothing_else_that_was_l
     serving = Lessons.of({"Car": replace(CAR, adapter="p1-abc"), "Bus": Lesson(("bus",), threshold=0.3)})
     assert takes_over(serving) == Lessons.of({"Car": Lesson(CAR.asked, CAR.phrases, adapter="p1-abc")})
     assert serving.adapters == {"p1-abc"}
+
+
+def test_nothing_is_built_on_lessons_about_another_wording() -> None:
+    pupils = [Pupil("Car", ("vehicle", "auto"), (), 0.5, True), Pupil("Bus", ("coach",), (), 0.5, True)]
+    lessons = Lessons.of(
+        {"Car": CAR, "Bus": Lesson(("bus",), adapter="p1-abc"), "Gone": Lesson(("x",), threshold=0.1)}
+    )
+    assert still_meant(lessons, pupils) == Lessons.of({"Car": CAR})
