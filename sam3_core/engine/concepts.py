@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from sam3_core.engine.text import TextFeatures
 
 Floats = NDArray[np.float32]
 
-_PAD_BOX, _PAD_LABEL = (-10.0, -10.0, 0.0, 0.0), -10
+PAD_BOX, PAD_LABEL = (-10.0, -10.0, 0.0, 0.0), -10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,16 +79,7 @@ class ConceptHead:
         coarse, position = coarsest.features[0], coarsest.position
         tokens, mask = self._prompt_tokens(coarse, position, prompts)
         detector = self._detector
-        encoded = detector.detr_encoder(
-            vision_features=[coarse], text_features=tokens, vision_pos_embeds=[position], text_mask=mask
-        )
-        decoded = detector.detr_decoder(
-            vision_features=encoded.last_hidden_state,
-            text_features=encoded.text_features,
-            vision_pos_encoding=encoded.pos_embeds_flattened,
-            text_mask=mask,
-            spatial_shapes=encoded.spatial_shapes,
-        )
+        encoded, decoded = encode_decode(detector, coarse, position, tokens, mask)
         last = decoded.intermediate_hidden_states[-1:]
         logits = detector.dot_product_scoring(
             decoder_hidden_states=last, text_features=encoded.text_features, text_mask=mask
@@ -110,7 +102,7 @@ class ConceptHead:
         boxes, labels = boxes.to(coarse.device, coarse.dtype), labels.to(coarse.device)
         geometry = self._detector.geometry_encoder(
             box_embeddings=boxes,
-            box_mask=labels != _PAD_LABEL,
+            box_mask=labels != PAD_LABEL,
             box_labels=labels.clamp(min=0),
             img_feats=(coarse,),
             img_pos_embeds=(position,),
@@ -163,6 +155,27 @@ class ConceptHead:
         return masks
 
 
+def encode_decode(
+    detector: Sam3Model, coarse: torch.Tensor, position: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor
+) -> tuple[Any, Any]:
+    """What the DETR encoder and decoder say to K prompts, as the library's output objects.
+
+    coarse, position: ``(K, C, h, w)``, the coarsest map and its position code. tokens: ``(K, P, C)``, the prompts,
+    with their ``(K, P)`` bool mask.
+    """
+    encoded = detector.detr_encoder(
+        vision_features=[coarse], text_features=tokens, vision_pos_embeds=[position], text_mask=mask
+    )
+    decoded = detector.detr_decoder(
+        vision_features=encoded.last_hidden_state,
+        text_features=encoded.text_features,
+        vision_pos_encoding=encoded.pos_embeds_flattened,
+        text_mask=mask,
+        spatial_shapes=encoded.spatial_shapes,
+    )
+    return encoded, decoded
+
+
 def elements_per_prompt(config: Sam3Config) -> int:
     """Tensor elements that one more prompt in a batch needs at the worst moment.
 
@@ -208,6 +221,6 @@ def _padded_boxes(prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor
     boxes, labels = [], []
     for prompt in prompts:
         padding = length - len(prompt.exhibits)
-        boxes.append([(e.cx, e.cy, e.width, e.height) for e in prompt.exhibits] + [_PAD_BOX] * padding)
-        labels.append([int(e.positive) for e in prompt.exhibits] + [_PAD_LABEL] * padding)
+        boxes.append([(e.cx, e.cy, e.width, e.height) for e in prompt.exhibits] + [PAD_BOX] * padding)
+        labels.append([int(e.positive) for e in prompt.exhibits] + [PAD_LABEL] * padding)
     return torch.tensor(boxes, dtype=torch.float32), torch.tensor(labels)

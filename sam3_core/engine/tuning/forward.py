@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Sam3Model
 
+from sam3_core.engine.concepts import encode_decode
 from sam3_core.engine.text import TextFeatures
 from sam3_core.engine.tuning.questions import Ask
 from sam3_core.engine.tuning.sights import Sights, neck
@@ -41,16 +42,7 @@ class Forward:
         """All asks in one pass."""
         detector = self._detector
         coarse, position, tokens, mask = self._inputs(asks)
-        encoded = detector.detr_encoder(
-            vision_features=[coarse], text_features=tokens, vision_pos_embeds=[position], text_mask=mask
-        )
-        decoded = detector.detr_decoder(
-            vision_features=encoded.last_hidden_state,
-            text_features=encoded.text_features,
-            vision_pos_encoding=encoded.pos_embeds_flattened,
-            text_mask=mask,
-            spatial_shapes=encoded.spatial_shapes,
-        )
+        encoded, decoded = encode_decode(detector, coarse, position, tokens, mask)
         states = decoded.intermediate_hidden_states
         logits = detector.dot_product_scoring(
             decoder_hidden_states=states, text_features=encoded.text_features, text_mask=mask

@@ -10,10 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Sam3Model
 
+from sam3_core.engine.concepts import PAD_BOX
 from sam3_core.engine.loading import Parts
 from sam3_core.images import Pixels
-
-_PAD_BOX, _PAD_LABEL = (-10.0, -10.0, 0.0, 0.0), -10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Sights:
         maps, positions = neck(detector, hidden)
         coarse, position = maps[-1], positions[-1]
         geometry = detector.geometry_encoder(
-            box_embeddings=torch.tensor([[_PAD_BOX]], device=coarse.device, dtype=coarse.dtype),
+            box_embeddings=torch.tensor([[PAD_BOX]], device=coarse.device, dtype=coarse.dtype),
             box_mask=torch.zeros(1, 1, dtype=torch.bool, device=coarse.device),
             box_labels=torch.zeros(1, 1, dtype=torch.long, device=coarse.device),
             img_feats=(coarse,),
